@@ -14,7 +14,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+import matplotlib.pyplot as plt
 
 # %% ../nbs/library/00_images.ipynb #c005
 class SynaugError(ValueError): "A mistake in the input, explained to the user in one message"
@@ -250,8 +250,9 @@ def show(images, titles=None, ncols=8, scale=1., gap=1):
         titles = titles if titles is not None else label_names(images)
         images = images.images
     nrows = -(-len(images) // ncols)
-    fig = Figure(figsize=(ncols*scale, nrows*(scale + (.22 if titles is not None else 0))), dpi=90, layout='constrained')
-    axes = np.atleast_1d(fig.subplots(nrows, ncols, squeeze=False)).ravel()
+    fig, axes = plt.subplots(nrows, ncols, squeeze=False, figsize=(ncols*scale, nrows*(scale + (.22 if titles is not None else 0))), dpi=90, layout="constrained")
+    plt.close(fig)  # returned, so Jupyter shows it once
+    axes = axes.ravel()
     for ax in axes: ax.axis('off')
     for i, (ax, im) in enumerate(zip(axes, to_rgb(images))):
         ax.imshow(im, interpolation='nearest')
