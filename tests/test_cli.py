@@ -56,10 +56,11 @@ def test_mistakes(here, capsys, monkeypatch, arguments, says):
 
 
 def test_folder_of_something_else(here, capsys, monkeypatch):
+    write_notebook(here/'plain.ipynb', PARAMETERS, BODY); (here/'plain.yaml').write_text('notebook: plain.ipynb')
     (here/'results').mkdir(); (here/'results'/'thesis.tex').write_text('')
-    code, _, wrong = synaug(capsys, monkeypatch, 'run', 'fake.yaml', '--out', 'results', '-p', 'source=' + str(here/'small.npz')) if (here/'small.npz').exists() else \
-        synaug(capsys, monkeypatch, 'report', 'results')
-    assert code == 2 and 'holds no study' in wrong
+    for command in (['run', 'plain.yaml', '--out', 'results'], ['report', 'results']):
+        code, _, wrong = synaug(capsys, monkeypatch, *command)
+        assert code == 2 and 'holds no study' in wrong
     assert [p.name for p in (here/'results').iterdir()] == ['thesis.tex']
 
 
