@@ -1,0 +1,165 @@
+"Studies that are interrupted, extended, or in which runs fail; run with the command line in processes of their own"
+import os, re, signal, subprocess, sys, time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import psutil
+import pytest
+import synaug
+from pandas.testing import assert_frame_equal
+
+PARAMETERS = "replicate = 0\nout = ''\ncache = ''\neffect = 0.02\npause = 0.0\narms = ['real', 'add']\nfails_at = -1\nuser_error = False\n"
+BODY = """
+import os, random, time
+from pathlib import Path
+from synaug.images import BudgetError
+from synaug.study import save_rows
+(Path(cache)/f'{replicate}.txt').write_text('kept')
+time.sleep(pause)
+if replicate == fails_at: raise BudgetError('labels_per_class=9: too many') if user_error else RuntimeError('the disk is full')
+draw = random.Random(replicate).random
+save_rows(out, [dict(arm=a, split=s, metric='macro_f1', value=.7 + .05*draw() + effect*(a != 'real'), updates=10, seconds=time.time(), n_real=20, n_extra=0)
+                for s in ('val', 'test') for a in arms], fingerprint='fake', threads=os.environ['OMP_NUM_THREADS'])
+"""
+ENV = os.environ | dict(PYTHONPATH=str(Path(synaug.__file__).parent.parent), COLUMNS='160')
+
+
+def write_notebook(path, *cells, tags=('parameters',)):
+    cells = [nbformat.v4.new_code_cell(c) for c in cells]
+    cells[0].metadata['tags'] = list(tags)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=dict(name='python3', display_name='python3'))), path)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    "A study file with its notebook; three replicates"
+    folder = tmp_path_factory.mktemp('fake')
+    write_notebook(folder/'fake.ipynb', PARAMETERS, BODY)
+    (folder/'fake.yaml').write_text('notebook: fake.ipynb\ntitle: A made-up study\nreplicates: 3\nparameters: {pause: 1.0}\n')
+    return folder
+
+
+def start(folder, *options, out):
+    return subprocess.Popen([sys.executable, '-c', 'from synaug.cli import main; main()', 'run', 'fake.yaml', '--out', out, '--workers', '2', *options],
+                            cwd=folder, env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def finish(process):
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def rows_of(out): return {p.parent.name: p.stat().st_mtime_ns for p in out.glob('runs/*/rows.parquet') if p.parent.suffix != '.part'}
+
+
+def ledger(out): return pd.read_parquet(out/'ledger.parquet').drop(columns='seconds')
+
+
+@pytest.fixture(scope='module')
+def finished(folder):
+    "The study run without interruption: its folder and what was printed"
+    code, said, wrong = finish(start(folder, out='whole'))
+    assert code == 0, wrong
+    return folder/'whole', said
+
+
+def test_finished_study(finished):
+    out, said = finished
+    table = pd.read_parquet(out/'ledger.parquet')
+    assert len(table) == 3*2*2 and not table.duplicated(['replicate', 'arm', 'split', 'metric']).any()
+    assert list(table.columns[:6]) == ['study', 'replicate', 'arm', 'split', 'metric', 'value'] and {'effect', 'n_split', 'version'} <= set(table)
+    verdict = pd.read_csv(out/'verdict.csv')
+    assert list(verdict.columns) == 'arm split metric baseline n difference low high p p_holm verdict'.split()
+    mine = table.pivot(index='replicate', columns=['split', 'arm'], values='value')
+    test = verdict[verdict.split == 'test'].iloc[0]
+    assert test.n == 3 and abs(test.difference - (mine['test', 'add'] - mine['test', 'real']).mean()) < 1e-12
+    assert '3/3' in said and 'inconclusive' in said and str(out/'report.html') in said and '\x1b' not in said
+    assert sorted(p.name for p in (out/'cache').iterdir()) == ['0.txt', '1.txt', '2.txt']
+    assert not list(out.rglob('*.part')) and not list(out.rglob('*.tmp'))
+
+
+def test_report_needs_no_network(finished):
+    html = (finished[0]/'report.html').read_text()
+    assert not re.findall(r'<(?:script|link|iframe|object|embed)\b', html) and not re.findall(r'url\(|@import', html)
+    sources = re.findall(r'<img[^>]*?src="([^"]{12})', html)
+    assert len(sources) >= 3 and set(sources) == {'data:image/p'}
+    assert 'A made-up study' in html and 'synaug run fake.yaml' in html and 'smallest' in html                  # 3 replicates are too few
+    assert 'import pandas' not in html and 'import pandas' in (finished[0]/'report.ipynb').read_text()
+
+
+def alive(processes): return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def stop_when(process, out, n, how):
+    "Signal a running study once it has `n` finished runs and kernels at work; its processes"
+    deadline, family = time.time() + 60, []
+    while time.time() < deadline:
+        family = psutil.Process(process.pid).children(recursive=True)
+        if len(rows_of(out)) >= n and any('ipykernel' in ' '.join(p.cmdline()) for p in alive(family)): break
+        assert process.poll() is None, process.communicate()
+        time.sleep(.05)
+    process.send_signal(how)
+    return family
+
+
+def gone(family, seconds):
+    deadline = time.time() + seconds
+    while alive(family) and time.time() < deadline: time.sleep(.05)
+    return not alive(family)
+
+
+def test_interrupted_study_ends_with_the_same_ledger(folder, finished):
+    out = folder/'stopped'
+    first = start(folder, out='stopped')
+    family = stop_when(first, out, 1, signal.SIGINT)
+    code, said, wrong = finish(first)
+    assert code == 130 and wrong.count('\n') == 1 and 'continue' in wrong and 'synaug run fake.yaml --out stopped' in wrong
+    assert gone(family, 1)
+    done = rows_of(out)
+    assert 1 <= len(done) < 3 and not (out/'ledger.parquet').exists()
+
+    second = start(folder, out='stopped')
+    family = stop_when(second, out, len(done), signal.SIGKILL)
+    second.communicate()
+    assert len(family) >= 2 and gone(family, 5), [p.cmdline() for p in alive(family)]
+
+    done = rows_of(out)
+    code, said, wrong = finish(start(folder, out='stopped'))
+    assert code == 0, wrong
+    assert done.items() <= rows_of(out).items()                            # what was finished was not done again
+    assert_frame_equal(ledger(out), ledger(finished[0]))
+    assert (out/'verdict.csv').read_text() == (finished[0]/'verdict.csv').read_text()
+
+
+def test_more_replicates_and_lost_rows(folder, finished):
+    out = finished[0]
+    before, old = rows_of(out), ledger(out)
+    lost = next(iter(sorted(before)))
+    (out/'runs'/lost/'rows.parquet').unlink()
+    code, said, wrong = finish(start(folder, '--replicates', '4', out='whole'))
+    assert code == 0, wrong
+    after = rows_of(out)
+    assert len(after) == 4 and '4/4' in said and '2/4' not in said
+    assert {n for n in before if after[n] != before[n]} == {lost}
+    assert_frame_equal(ledger(out)[:len(old)], old)                        # the lost run gave the same rows again
+
+
+def test_failing_replicate(folder):
+    code, said, wrong = finish(start(folder, '-p', 'fails_at=1', '-p', 'pause=0', '--replicates', '2', out='broken'))
+    out = folder/'broken'
+    assert code == 1 and wrong.count('\n') == 1 and 'Traceback' not in wrong
+    named = Path(re.search(r'(/\S+notebook\.ipynb)', wrong)[1])
+    assert '1 of 2 runs failed' in wrong and 'RuntimeError: the disk is full' in wrong and 'the disk is full' in named.read_text()
+    assert ledger(out).replicate.unique().tolist() == [0] and (out/'report.html').exists()
+    assert 'There is one replicate' in (out/'report.html').read_text()
+
+
+def test_error_of_the_user_in_a_run(folder):
+    code, said, wrong = finish(start(folder, '-p', 'fails_at=0', '-p', 'user_error=true', '-p', 'pause=0', '--replicates', '1', out='user'))
+    assert code == 2 and 'BudgetError: labels_per_class=9' in wrong and not (folder/'user'/'ledger.parquet').exists()
+
+
+def test_threads_follow_from_the_study(finished):
+    "Not from what is left to do: the lost run of above was alone, and yet got as many threads"
+    assert ledger(finished[0]).threads.nunique() == 1
