@@ -19,6 +19,7 @@ nb_render_markdown_format = 'myst'
 nb_code_prompt_show = 'Show the source'
 nb_code_prompt_hide = 'Hide the source'
 myst_enable_extensions = ['amsmath', 'attrs_block', 'attrs_inline', 'colon_fence', 'deflist', 'dollarmath']
+myst_dmath_double_inline = True
 myst_heading_anchors = 3
 html_math_renderer = 'mathml'
 

@@ -139,15 +139,12 @@ def page_with(path, *sources):
     path.write_text(json.dumps({'cells': cells, 'metadata': kernel, 'nbformat': 4, 'nbformat_minor': 5}), encoding='utf-8')
 
 
-@pytest.mark.parametrize('fault, message', [
-    ('see [there](library/no_such_page.ipynb)', 'no_such_page'),
-    (r'$\nosuchcommand{x}$', 'formula not understood'),
-    (r'$\frac{1}$', 'formula not understood')])
-def test_faulty_page_fails_the_build(tmp_path, fault, message):
+def test_faulty_page_fails_the_build(tmp_path):
     root = copy_of_checkout(tmp_path)
-    page_with(root/'nbs'/'index.ipynb', '# Front\n\n> Page', fault)
+    page_with(root/'nbs'/'index.ipynb', '# Front\n\n> Page', '[there](library/no_such_page.ipynb)', r'$\nosuchcommand{x}$', '$a & b$')
     done = subprocess.run([sys.executable, root/'docs'/'build.py', tmp_path/'site'], capture_output=True, text=True)
-    assert done.returncode != 0 and message in done.stderr and not (tmp_path/'site').exists()
+    assert done.returncode != 0 and not (tmp_path/'site').exists()
+    assert 'no_such_page' in done.stderr and done.stderr.count('formula not understood') == 2
 
 
 def test_broken_links_are_found(tmp_path):
