@@ -15,6 +15,8 @@ from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import yaml
+
 ROOT = Path(__file__).resolve().parent.parent
 SECTIONS = 'guides', 'experiments', 'library'
 
@@ -52,8 +54,8 @@ def process(work):
 
 def pages(folder):
     "The notebooks of a folder and its subfolders, the front page first"
-    found = [p.relative_to(folder) for p in folder.rglob('*.ipynb') if not any(part[0] in '._' for part in p.relative_to(folder).parts)]
-    return sorted(found, key=lambda p: (len(p.parts), p))
+    found = [p.relative_to(folder) for p in folder.rglob('*.ipynb')]
+    return sorted((p for p in found if not any(part[0] in '._' for part in p.parts)), key=lambda p: (len(p.parts), p))
 
 
 def text(cell): return ''.join(cell['source'])
@@ -73,9 +75,9 @@ def directives(source):
 
 def front_matter(source):
     "Title and description of a page, which nbdev moved into YAML"
-    found = {key: value.strip('\'"').replace("''", "'") for key, value in re.findall(r'^([\w-]+): *(.*(?:\n +.*)*)$', source, re.M)}
+    found = yaml.safe_load(source.strip().strip('-'))
     title = f"# {found.get('title', '')}"
-    return f"{title}\n\n{{.lead}}\n{' '.join(found['description'].split())}" if 'description' in found else title
+    return f"{title}\n\n{{.lead}}\n{found['description']}" if 'description' in found else title
 
 
 def label(page, anchor):
@@ -211,7 +213,7 @@ def build(out):
         work = Path(work)
         write_pages(process(work), work/'pages')
         command = [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-c', ROOT/'docs', work/'pages', work/'site']
-        status = subprocess.run(list(map(str, command)), cwd=ROOT).returncode
+        status = subprocess.run(command, cwd=ROOT).returncode
         if status == 0:
             shutil.rmtree(out, ignore_errors=True)
             shutil.copytree(work/'site', out, ignore=shutil.ignore_patterns('.doctrees', '.buildinfo'))

@@ -43,7 +43,7 @@ def shows_something(source):
     last = body[-1] if body else None
     if not isinstance(last, ast.Expr): return False
     if isinstance(last.value, ast.Call): return getattr(last.value.func, 'id', '') == 'show'
-    return isinstance(last.value, (ast.Name, ast.Attribute, ast.Subscript, ast.BinOp, ast.Compare, ast.Tuple, ast.List, ast.Dict, ast.JoinedStr))
+    return not isinstance(last.value, ast.Constant)
 
 
 def notebook_faults(path):
@@ -60,7 +60,17 @@ def notebook_faults(path):
     faults += [f'cell {n} stopped with an error' for n, _, outputs in cells if any(o['output_type'] == 'error' for o in outputs)]
     faults += [f'cell {n} was not executed' for n, source, outputs in cells
                if not outputs and not directives(source) & UNSEEN and shows_something(source)]
+    faults += [f'cell {n} mixes imports with other code' for n, source, _ in cells
+               if 'eval' not in directives(source) and mixes_imports(source)]
     return faults
+
+
+def mixes_imports(source):
+    "Imports beside other code at the top level: nbdev would run the whole cell when it builds the documentation"
+    try: body = ast.parse(source).body
+    except SyntaxError: return False  # a magic
+    imports = [isinstance(node, (ast.Import, ast.ImportFrom)) for node in body]
+    return any(imports) and not all(imports)
 
 
 @pytest.fixture(scope='session')
@@ -109,10 +119,10 @@ def test_every_page_of_the_library_has_a_figure_or_a_result():
 
 def write(path, *cells, kernel='python3'):
     "A small clean notebook of `(source, outputs)` code cells"
-    cells = [{'cell_type': 'code', 'execution_count': None, 'id': f'c{i}', 'metadata': {}, 'outputs': outputs, 'source': source.splitlines(True)}
-             for i, (source, outputs) in enumerate(cells)]
-    notebook = {'cells': cells, 'metadata': {'kernelspec': {'display_name': kernel, 'language': 'python', 'name': kernel}}, 'nbformat': 4, 'nbformat_minor': 5}
-    path.write_text(nb2str(notebook), encoding='utf-8')
+    cells = [{'cell_type': 'code', 'execution_count': None, 'id': f'c{i}', 'metadata': {}, 'outputs': outputs,
+              'source': source.splitlines(True)} for i, (source, outputs) in enumerate(cells)]
+    metadata = {'kernelspec': {'display_name': kernel, 'language': 'python', 'name': kernel}}
+    path.write_text(nb2str({'cells': cells, 'metadata': metadata, 'nbformat': 4, 'nbformat_minor': 5}), encoding='utf-8')
     return path
 
 
@@ -127,6 +137,8 @@ ERROR = {'output_type': 'error', 'ename': 'E', 'evalue': 'e', 'traceback': []}
     ([('#| slow\n1+1', [])], {}, None),
     ([('assert True', [])], {}, None),
     ([('1/0', [ERROR])], {}, 'cell 0 stopped with an error'),
+    ([('import os\nx = 1', [])], {}, 'cell 0 mixes imports with other code'),
+    ([('import os\nfrom re import sub', [])], {}, None),
     ([('1+1', [RESULT])], {'kernel': 'my-env'}, 'kernel my-env, not python3'),
     ([('1+1', [RESULT | {'execution_count': 7}])], {}, 'not clean: run nbdev_clean'),
     ([('1+1', [RESULT | {'data': {'text/plain': ['2'*LARGEST]}}])], {}, 'bytes, not under 500,000')])
