@@ -80,15 +80,16 @@ def front_matter(source):
     return f"{title}\n\n{{.lead}}\n{found['description']}" if 'description' in found else title
 
 
-def label(page, anchor):
-    "The name of an API entry's target, which is also its anchor in the page: page without its number, then name, as one word"
-    return re.sub(r'[\W_]+', '-', f"{re.sub(r'^[0-9]+[a-zA-Z0-9]*_', '', page.stem)}-{anchor}").strip('-').lower()
+def label(page, name):
+    "The name of an API entry's target, which is also its anchor in the page; anchors know no case, so classes are marked"
+    module, kind = re.sub(r'^[0-9]+[a-zA-Z0-9]*_', '', page.stem), 'class-' if name[0].isupper() else ''
+    return re.sub(r'[\W_]+', '-', f'{module}-{kind}{name}').strip('-').lower()
 
 
 def entries(notebook, page):
-    "The targets of a page's API entries"
+    "`((page, name in lower case), target)` of a page's API entries"
     for cell in notebook['cells']:
-        for line in re.findall(r'^#{2,4} (\S+)$', shown(cell), re.M): yield label(page, line)
+        for name in re.findall(r'^#{2,4} (\S+)$', shown(cell), re.M): yield (page, name.lower()), label(page, name)
 
 
 def shown(cell):
@@ -136,8 +137,7 @@ def local_links(source, host, names, targets):
     def local(match):
         page = names.get(match[1])
         if page is None: return match[0]
-        name = label(page, match[2] or '')
-        return f'#{name}' if name in targets else f'/{page.as_posix()}'
+        return f'#{target}' if (target := targets.get((page, match[2]))) else f'/{page.as_posix()}'
     return re.sub(re.escape(host)+r'/([\w./-]+)\.html(?:#([\w.-]*))?', local, source)
 
 
@@ -195,7 +195,7 @@ def write_pages(processed, source):
     listing = pages(processed)
     notebooks = {page: json.loads((processed/page).read_text(encoding='utf-8')) for page in listing}
     names = {re.sub(r'(^|/)\d+[a-zA-Z0-9]*_', r'\1', p.with_suffix('').as_posix()): p for p in listing}
-    targets = {name for page, notebook in notebooks.items() for name in entries(notebook, page)}
+    targets = dict(entry for page, notebook in notebooks.items() for entry in entries(notebook, page))
     for page, notebook in notebooks.items():
         content = convert(notebook, page, config['doc_host']+config['doc_baseurl'], names, targets)
         if page.as_posix() == 'index.ipynb': content['cells'].append(toctree(listing) | {'id': 'contents'})

@@ -61,16 +61,16 @@ def notebook_faults(path):
     faults += [f'cell {n} was not executed' for n, source, outputs in cells
                if not outputs and not directives(source) & UNSEEN and shows_something(source)]
     faults += [f'cell {n} mixes imports with other code' for n, source, _ in cells
-               if 'eval' not in directives(source) and mixes_imports(source)]
+               if not directives(source) & {'eval', 'export', 'exporti'} and mixes_imports(source)]
     return faults
 
 
 def mixes_imports(source):
-    "Imports beside other code at the top level: nbdev would run the whole cell when it builds the documentation"
-    try: body = ast.parse(source).body
+    "Imports, at any depth, beside other code: nbdev would run the whole cell when it builds the documentation"
+    try: tree = ast.parse(source)
     except SyntaxError: return False  # a magic
-    imports = [isinstance(node, (ast.Import, ast.ImportFrom)) for node in body]
-    return any(imports) and not all(imports)
+    imports = ast.Import, ast.ImportFrom
+    return any(isinstance(node, imports) for node in ast.walk(tree)) and not all(isinstance(node, imports) for node in tree.body)
 
 
 @pytest.fixture(scope='session')
@@ -138,6 +138,8 @@ ERROR = {'output_type': 'error', 'ename': 'E', 'evalue': 'e', 'traceback': []}
     ([('assert True', [])], {}, None),
     ([('1/0', [ERROR])], {}, 'cell 0 stopped with an error'),
     ([('import os\nx = 1', [])], {}, 'cell 0 mixes imports with other code'),
+    ([('def f():\n    import os', [])], {}, 'cell 0 mixes imports with other code'),
+    ([('#| export\ndef f():\n    import os', [])], {}, None),
     ([('import os\nfrom re import sub', [])], {}, None),
     ([('1+1', [RESULT])], {'kernel': 'my-env'}, 'kernel my-env, not python3'),
     ([('1+1', [RESULT | {'execution_count': 7}])], {}, 'not clean: run nbdev_clean'),
