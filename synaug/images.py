@@ -141,23 +141,34 @@ def budget(s, labels_per_class, seed=0):
 # %% ../nbs/library/00_images.ipynb #c020
 def split_by_group(s, fractions=(.7, .1, .2), seed=0, draws=200):
     "Split into parts of about these fractions; no group straddles two parts, class balance is kept as well as groups allow"
-    units = np.arange(len(s)) if s.groups is None else np.unique(s.groups, return_inverse=True)[1]
+    rng, strata = np.random.default_rng([seed, 73]), _strata(s)[0].astype(float)
+    if s.groups is None: return tuple(s[part] for part in _by_image(strata, fractions, rng))
+    units = np.unique(s.groups, return_inverse=True)[1]
     n_units = units.max(initial=-1) + 1
     if n_units < len(fractions):
         raise LeakError(f'{n_units} groups cannot be split into {len(fractions)} parts; give at least {len(fractions)} groups, or none')
-    strata = _strata(s)[0].astype(float)
     content = np.zeros((n_units, strata.shape[1])); np.add.at(content, units, strata)
-    rng, bounds, best = np.random.default_rng([seed, 73]), np.cumsum(fractions)[:-1], (np.inf, None)
-    for _ in range(draws):
-        order = _stratified_order(content, rng) if s.groups is None else rng.permutation(n_units)
-        size = content.sum(1)[order].cumsum() / content.sum()
-        part = np.empty(n_units, int); part[order] = np.searchsorted(bounds, size - 1e-9)
-        share = np.array([content[part == p].sum(0) for p in range(len(fractions))]) / content.sum(0).clip(1)
-        miss = np.abs(share - np.array(fractions)[:, None]).mean() + (share.min(0) <= 0).sum()
-        if miss < best[0] and len(np.unique(part)) == len(fractions): best = miss, part
-        if s.groups is None: break
-    if best[1] is None: raise LeakError(f'the groups are too uneven to make parts of {fractions}')
-    return tuple(s[best[1][units] == p] for p in range(len(fractions)))
+    parts = [_by_deficit(content, fractions, rng.permutation(n_units)) for _ in range(draws)]
+    best = min(parts, key=lambda part: _imbalance(content, part, fractions))
+    return tuple(s[best[units] == p] for p in range(len(fractions)))
+
+def _by_image(strata, fractions, rng):
+    "Sorted indices of each part, stratified by label combination"
+    order = _stratified_order(strata, rng)
+    return [np.sort(part) for part in np.split(order, (np.cumsum(fractions)[:-1]*len(order)).round().astype(int))]
+
+def _by_deficit(content, fractions, order):
+    "Part of each group: in the given order, each goes where most is missing"
+    weight, missing, part = content.sum(1)/content.sum(), np.array(fractions, float), np.empty(len(content), int)
+    for u in order:
+        part[u] = missing.argmax()
+        missing[part[u]] -= weight[u]
+    return part
+
+def _imbalance(content, part, fractions):
+    "How far the class shares of the parts are from `fractions`; a class or part left out weighs most"
+    share = np.array([content[part == p].sum(0) for p in range(len(fractions))]) / content.sum(0).clip(1)
+    return np.abs(share - np.array(fractions)[:, None]).mean() + (share <= 0).sum()
 
 def _stratified_order(content, rng):
     "A random order in which every stretch has about the same mix of label combinations"
