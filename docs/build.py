@@ -1,0 +1,227 @@
+"""Build the documentation site from the notebooks: `python docs/build.py [OUT]`; everything happens offline.
+
+nbdev processes the notebooks (directives, API entries, links), this file turns the result into pages Sphinx can read, and
+Sphinx writes the site, every warning being an error. The listing of `nbs/` is the table of contents.
+"""
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from configparser import ConfigParser
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+SECTIONS = 'guides', 'experiments', 'library'
+
+
+def settings():
+    "The project's settings, as a dict"
+    config = ConfigParser(delimiters=['='])
+    config.read(ROOT/'settings.ini', encoding='utf-8')
+    return config['DEFAULT']
+
+
+def split_first_cell(path):
+    "Put what follows title and description into a cell of its own: nbdev keeps only these two of a notebook's first cell"
+    notebook = json.loads(path.read_text(encoding='utf-8'))
+    first = notebook['cells'][0]
+    head = re.match(r'# .*\n?(?:\s*(?:>|- [\w-]+:).*\n?)*', text(first))
+    rest = text(first)[head.end():] if head else ''
+    if first['cell_type'] == 'markdown' and rest.strip():
+        first['source'] = head[0]
+        notebook['cells'].insert(1, markdown(rest.strip()) | {'id': 'introduction'})
+        path.write_text(json.dumps(notebook), encoding='utf-8')
+
+
+def process(work):
+    "Let nbdev process a copy of the notebooks; a fresh interpreter, so that this checkout's package is the one documented"
+    for folder in ('nbs', settings()['lib_path']):
+        shutil.copytree(ROOT/folder, work/folder, ignore=shutil.ignore_patterns('.ipynb_checkpoints', '__pycache__'))
+    shutil.copy(ROOT/'settings.ini', work)
+    for page in pages(work/'nbs'): split_first_cell(work/'nbs'/page)
+    env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'} | {'PYTHONPATH': str(work)}
+    code = 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=1)'  # nbdev's command line tool would install Quarto
+    subprocess.run([sys.executable, '-c', f'if __name__ == "__main__": {code}'], cwd=work, env=env, check=True)
+    return work/'_proc'
+
+
+def pages(folder):
+    "The notebooks of a folder and its subfolders, the front page first"
+    found = [p.relative_to(folder) for p in folder.rglob('*.ipynb')]
+    return sorted((p for p in found if not any(part[0] in '._' for part in p.parts)), key=lambda p: (len(p.parts), p))
+
+
+def text(cell): return ''.join(cell['source'])
+
+
+def markdown(source): return {'cell_type': 'markdown', 'metadata': {}, 'source': source}
+
+
+def directives(source):
+    "Split the leading `#|` lines of a code cell off: (dict, rest)"
+    lines, found = source.splitlines(True), {}
+    while lines and (match := re.match(r'#\s*\|\s*([\w-]+):?\s*(.*)', lines[0])):
+        found[match[1]] = match[2].strip()
+        lines.pop(0)
+    return found, ''.join(lines)
+
+
+def front_matter(source):
+    "Title and description of a page, which nbdev moved into YAML"
+    found = yaml.safe_load(source.strip().strip('-'))
+    title = f"# {found.get('title', '')}"
+    return f"{title}\n\n{{.lead}}\n{found['description']}" if 'description' in found else title
+
+
+def label(page, name):
+    "The name of an API entry's target, which is also its anchor in the page; anchors know no case, so classes are marked"
+    module, kind = re.sub(r'^[0-9]+[a-zA-Z0-9]*_', '', page.stem), 'class-' if name[0].isupper() else ''
+    return re.sub(r'[\W_]+', '-', f'{module}-{kind}{name}').strip('-').lower()
+
+
+def entries(notebook, page):
+    "`((page, name in lower case), target)` of a page's API entries"
+    for cell in notebook['cells']:
+        for name in re.findall(r'^#{2,4} (\S+)$', shown(cell), re.M): yield (page, name.lower()), label(page, name)
+
+
+def shown(cell):
+    "The markdown that a `show_doc` cell printed, else nothing"
+    if cell['cell_type'] != 'code' or directives(text(cell))[0].get('output') != 'asis': return ''
+    return ''.join(''.join(output.get('data', {}).get('text/markdown', '')) for output in cell['outputs'])
+
+
+def definition(file, name):
+    "The syntax tree node and the source of `name` (`f`, `C`, or `C.method`) in a module; (None, '') if it is not defined there"
+    source = file.read_text(encoding='utf-8')
+    node = ast.parse(source)
+    for part in name.split('.'):
+        node = next((n for n in getattr(node, 'body', []) if getattr(n, 'name', None) == part), None)
+    if node is None: return None, ''
+    first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+    return node, '\n'.join(source.splitlines()[first-1:node.end_lineno])
+
+
+def in_source_order(docs):
+    "API entries of one cell, which nbdev shows last first, in the order of the module"
+    line = lambda doc: int(match[1]) if (match := re.search(r'\.py#L(\d+)\)', doc)) else 0
+    return sorted(docs, key=line)
+
+
+def api_entry(doc, page):
+    "An API entry as cells: target, heading, signature, description, and the source folded away"
+    doc = re.sub(r'^---\s*\n', '', doc)
+    link = re.search(r'^\[source\]\(\S*?/blob/[^/]+/([\w/]+\.py)#L\d+\)\{.*?\}\s*\n', doc, re.M)
+    heading = re.search(r'^(#{2,4}) (\S+)$', doc, re.M)
+    if not heading: return [markdown(doc)]
+    node, source = definition(ROOT/link[1], heading[2]) if link else (None, '')
+    if link: doc = doc.replace(link[0], '')
+    if isinstance(node, ast.ClassDef): doc = doc.replace(f'\ndef {heading[2]}(', f'\nclass {heading[2]}(')
+    doc = doc.replace(heading[0], f'({label(page, heading[2])})=\n{heading[1]} `{heading[2]}`')
+    doc = re.sub(r'^\*([^*\n]+)\*$', r'\1', doc, flags=re.M)
+    cells = [markdown(doc)]
+    if source: cells.append({'cell_type': 'code', 'metadata': {'tags': ['hide-input', 'api-source']}, 'outputs': [],
+                             'execution_count': None, 'source': source})
+    return cells
+
+
+def local_links(source, host, names, targets):
+    "nbdev's absolute links to API entries, as links within the site"
+    def local(match):
+        page = names.get(match[1])
+        if page is None: return match[0]
+        return f'#{target}' if (target := targets.get((page, match[2]))) else f'/{page.as_posix()}'
+    return re.sub(re.escape(host)+r'/([\w./-]+)\.html(?:#([\w.-]*))?', local, source)
+
+
+def callouts(source):
+    "Quarto's callouts as MyST's admonitions"
+    return re.sub(r'^:::\s*\{\.callout-(\w+)[^}]*\}', r':::{\1}', source, flags=re.M)
+
+
+def displayed(source):
+    "Blank lines around displayed formulas, which MyST, unlike Jupyter, needs"
+    return re.sub(r'^\$\$(.+?)\$\$[ ]*$', r'\n$$\1$$\n', source, flags=re.M | re.S)
+
+
+def code_cell(cell):
+    "A code cell with its directives turned into tags and a figure caption"
+    found, cell['source'] = directives(text(cell))
+    tags = cell['metadata'].setdefault('tags', [])
+    if found.get('echo') == 'false': tags.append('remove-input')
+    if found.get('output') == 'false': tags.append('remove-output')
+    if found.get('code-fold') == 'true': tags.append('hide-input')
+    if 'fig-cap' in found: cell['metadata']['mystnb'] = {'figure': {'caption': found['fig-cap'].strip('\'"')}}
+    return cell
+
+
+def page_cell(cell):
+    "Any cell but an API entry"
+    if cell['cell_type'] == 'raw': return markdown(front_matter(text(cell)))
+    return markdown(callouts(text(cell))) if cell['cell_type'] == 'markdown' else code_cell(cell)
+
+
+def convert(notebook, page, host, names, targets):
+    "A processed notebook as the cells of a page"
+    cells = []
+    for is_api, group in groupby(notebook['cells'], lambda cell: bool(shown(cell))):
+        if is_api: cells += [entry for doc in in_source_order(map(shown, group)) for entry in api_entry(doc, page)]
+        else: cells += [page_cell(cell) for cell in group if 'AUTOGENERATED' not in text(cell)]
+    for number, cell in enumerate(cells):
+        cell['id'] = f'cell{number}'
+        if cell['cell_type'] == 'markdown': cell['source'] = local_links(displayed(cell['source']), host, names, targets)
+    return notebook | {'cells': cells}
+
+
+def toctree(listing):
+    "One hidden table of contents per folder of pages"
+    def block(section):
+        members = [p.with_suffix('').as_posix() for p in listing if p.parts[0] == section]
+        return '\n'.join(['```{toctree}', ':hidden:', f':caption: {section.capitalize()}', '', *members, '```']) if members else ''
+    others = sorted({p.parts[0] for p in listing if len(p.parts) > 1} - set(SECTIONS))
+    return markdown('\n\n'.join(filter(None, map(block, [*SECTIONS, *others]))))
+
+
+def write_pages(processed, source):
+    "All pages into the folder Sphinx reads"
+    config = settings()
+    listing = pages(processed)
+    notebooks = {page: json.loads((processed/page).read_text(encoding='utf-8')) for page in listing}
+    names = {re.sub(r'(^|/)\d+[a-zA-Z0-9]*_', r'\1', p.with_suffix('').as_posix()): p for p in listing}
+    targets = dict(entry for page, notebook in notebooks.items() for entry in entries(notebook, page))
+    for page, notebook in notebooks.items():
+        content = convert(notebook, page, config['doc_host']+config['doc_baseurl'], names, targets)
+        if page.as_posix() == 'index.ipynb': content['cells'].append(toctree(listing) | {'id': 'contents'})
+        (source/page).parent.mkdir(parents=True, exist_ok=True)
+        (source/page).write_text(json.dumps(content), encoding='utf-8')
+    for other in processed.rglob('*'):
+        if other.is_file() and other.suffix in ('.png', '.svg', '.jpg'):
+            (source/other.relative_to(processed)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(other, source/other.relative_to(processed))
+
+
+def build(out):
+    "Notebooks to site; Sphinx's exit status"
+    with TemporaryDirectory() as work:
+        work = Path(work)
+        write_pages(process(work), work/'pages')
+        command = [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-c', ROOT/'docs', work/'pages', work/'site']
+        status = subprocess.run(command, cwd=ROOT).returncode
+        if status == 0:
+            shutil.rmtree(out, ignore_errors=True)
+            shutil.copytree(work/'site', out, ignore=shutil.ignore_patterns('.doctrees', '.buildinfo'))
+        return status
+
+
+if __name__ == '__main__':
+    out = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT/settings()['doc_path']).resolve()
+    failed = build(out)
+    print('The site has errors' if failed else f'Site: {out}/index.html')
+    sys.exit(failed)
