@@ -56,11 +56,11 @@ class ResidualBlock(nn.Module):
 
 class CompactResNet(nn.Module):
     "Residual network for images of 28 to 96 px: `features` `(N, 4*width)` and a linear `head` to K logits"
-    def __init__(self, channels, n_classes, size, width=16):
+    def __init__(self, channels, n_classes, size, width=24):
         super().__init__()
         self.channels, self.n_classes, self.size, self.width = channels, n_classes, tuple(size), width
-        halvings = (max(size) > 40) + (max(size) > 80)
-        stem = [nn.Conv2d(channels, width, 3, 2 if halvings else 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()] + [nn.MaxPool2d(2)]*(halvings > 1)
+        halvings = sum(max(size) > limit for limit in (24, 48, 96))
+        stem = [nn.Conv2d(channels, width, 3, 2 if halvings else 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()] + [nn.MaxPool2d(2)]*(halvings-1)
         self.stages = nn.Sequential(*stem, ResidualBlock(width, width), ResidualBlock(width, 2*width, 2), ResidualBlock(2*width, 4*width, 2), ResidualBlock(4*width, 4*width))
         self.head = nn.Linear(4*width, n_classes)
 

@@ -462,7 +462,7 @@ def _split(name, n, lines, size, microscope, seed):
         groups[on == p] = f'{line}-{name}{p:02d}'
     return ImageSet(images, labels, locations, channels, 'multi-label', groups.astype(str))
 
-def simulate(seed=0, size=64, n_train=1600, n_val=400, n_test=800, n_pool=3000, n_shift=800):
+def simulate(seed=0, size=64, n_train=1200, n_val=300, n_test=600, n_pool=1500, n_shift=400):
     "Dataset of simulated cells: four lines in train, val, test and the unlabelled pool; a fifth line under another microscope in `shifts['microscope']`"
     *seen, unseen = cell_lines
     part = lambda name, n: _split(name, n, seen, size, default_microscope, seed)

@@ -33,7 +33,7 @@ class SourceError(SynaugError): "A missing file, an unknown layout, a missing co
 
 def _reason(e): return (str(e).splitlines() or [type(e).__name__])[0].split('. ')[0]
 
-# %% ../nbs/library/02_sources.ipynb #c007
+# %% ../nbs/library/02_sources.ipynb #c008
 def read_image(file):
     "A PNG, JPEG or TIFF file as `(H, W, C)` uint8 or uint16. ImageError if it is unreadable, or neither 8 nor 16 bit"
     file = Path(file)
@@ -77,7 +77,7 @@ def _read_tiff(file):
     axis = named[0] if named else 0 if pixels.shape[0] <= pixels.shape[2] else 2
     return np.moveaxis(pixels, axis, -1)
 
-# %% ../nbs/library/02_sources.ipynb #c012
+# %% ../nbs/library/02_sources.ipynb #c013
 def resize(pixels, size):
     "The centred square of an image `(H, W, C)`, resampled to `(size, size, C)`: antialiased bicubic"
     side = min(pixels.shape[:2])
@@ -115,7 +115,7 @@ def _agree(file, a, other, b):
     cure = f'size={min(*a.shape[:2], *b.shape[:2])} resizes all' if only_size else 'give every image the same channels and bit depth'
     raise ImageError(f'mixed images: {kind(file, a)}, {kind(other, b)}; {cure}')
 
-# %% ../nbs/library/02_sources.ipynb #c016
+# %% ../nbs/library/02_sources.ipynb #c017
 _aliases = dict(training='train', valid='val', validation='val', dev='val', testing='test', unlabelled='pool', unlabeled='pool')
 
 def split_name(name):
@@ -133,7 +133,7 @@ def _in(where):
     try: yield
     except SynaugError as e: raise type(e)(f'{where}: {e}') from e
 
-# %% ../nbs/library/02_sources.ipynb #c017
+# %% ../nbs/library/02_sources.ipynb #c018
 def read_npz(file, size=None, task=None):
     "Split name -> `ImageSet` of a MedMNIST-style npz. SourceError, ImageError, LabelError name the array at fault"
     arrays = _arrays(file)
@@ -211,7 +211,7 @@ def _npz_task(arrays, labels, file):
 
 def _one_hot(numbers, n_classes): return np.eye(n_classes, dtype=np.float32)[numbers]
 
-# %% ../nbs/library/02_sources.ipynb #c021
+# %% ../nbs/library/02_sources.ipynb #c022
 def _image_sets(rows, source, size=None, task=None, classes=None, channels=None):
     "Split name -> `ImageSet` from rows `files, labels (tuple), group, split, where`"
     rows = rows.assign(split=rows.split.map(split_name))
@@ -272,7 +272,7 @@ def _table(file, *required):
     table = table.apply(lambda column: column.str.strip())
     return table.assign(where=[f'line {i + 2}' for i in range(len(table))])[(table != '').any(axis=1)]
 
-# %% ../nbs/library/02_sources.ipynb #c023
+# %% ../nbs/library/02_sources.ipynb #c024
 _group_columns = 'group', 'patient', 'donor', 'slide', 'plate', 'date'
 
 def read_manifest(file, size=None, task=None):
@@ -297,7 +297,7 @@ def _warn_unlisted(folder, file):
     if unlisted:
         warnings.warn(f'{file}: {len(unlisted)} images in the folder are not listed and left out, for one {unlisted[0]}')
 
-# %% ../nbs/library/02_sources.ipynb #c025
+# %% ../nbs/library/02_sources.ipynb #c026
 _suffixes = '.png', '.jpg', '.jpeg', '.tif', '.tiff'
 
 def _visible(folder): return sorted(p for p in folder.iterdir() if not p.name.startswith(('.', '__MACOSX')))
@@ -330,7 +330,7 @@ def read_folders(folder, size=None, task=None):
     if rows.empty: raise SourceError(f'{folder}: holds no PNG, JPEG or TIFF images')
     return _image_sets(rows.assign(group='', where=[str(f) for f in rows.files]), folder, size, task)
 
-# %% ../nbs/library/02_sources.ipynb #c027
+# %% ../nbs/library/02_sources.ipynb #c028
 hpa_classes = tuple('''Nucleoplasm,Nuclear membrane,Nucleoli,Nucleoli fibrillar center,Nuclear speckles,Nuclear bodies,Endoplasmic reticulum,Golgi apparatus,
 Peroxisomes,Endosomes,Lysosomes,Intermediate filaments,Actin filaments,Focal adhesion sites,Microtubules,Microtubule ends,Cytokinetic bridge,Mitotic spindle,
 Microtubule organizing center,Centrosome,Lipid droplets,Plasma membrane,Cell junctions,Mitochondria,Aggresome,Cytosol,Cytoplasmic bodies,Rods & rings'''
@@ -354,7 +354,7 @@ def _find_kaggle(path):
     file = path if path.suffix.lower() == '.csv' else path/'train.csv'
     return file if file.is_file() and {'id', 'target'} <= set(_table(file).columns) else None
 
-# %% ../nbs/library/02_sources.ipynb #c029
+# %% ../nbs/library/02_sources.ipynb #c030
 def _keep_classes(sets, fewest, source):
     "`sets` without classes that have fewer than `fewest` images, and without images that had no other label"
     total = sum(sets[n].counts() for n in ('train', 'val', 'test') if n in sets)
@@ -378,7 +378,7 @@ def _without(s, keep):
     if s.task == 'multi-class': y = y / y.sum(1, keepdims=True)
     return replace(s, labels=y, classes=classes)
 
-# %% ../nbs/library/02_sources.ipynb #c030
+# %% ../nbs/library/02_sources.ipynb #c031
 _fractions = dict(train=.7, val=.1, test=.2)
 
 def _dataset(name, sets, seed):
@@ -423,7 +423,7 @@ def _joined(copies, groups):
     part = connected_components(links, directed=False)[1][:len(names)]
     return names[[np.flatnonzero(part == p)[0] for p in part]][g]
 
-# %% ../nbs/library/02_sources.ipynb #c033
+# %% ../nbs/library/02_sources.ipynb #c034
 _layouts = [  # layout, the file or folder to read if `path` is one, its reader, the fewest images of a class
     ('MedMNIST-style .npz', lambda path: path if path.suffix.lower() == '.npz' else None, read_npz, 0),
     ('Kaggle HPA folder (train.csv with Id,Target)', _find_kaggle, read_kaggle, 10),
@@ -467,7 +467,7 @@ def load(source,            # 'simulate', or the path of an npz, a CSV or a fold
         d = _dataset(name or (path.resolve().name if path.is_dir() else path.stem), _read(path, size, task, min_images), seed)
     return d.check() if check else d
 
-# %% ../nbs/library/02_sources.ipynb #c053
+# %% ../nbs/library/02_sources.ipynb #c054
 def problems(d):
     "Everything that makes `Dataset.check` refuse `d`, one line each"
     splits = d.splits()
@@ -484,7 +484,7 @@ def problems(d):
             if len(shared): found.append(f'{len(shared)} groups straddle {a} and {b}, for one {shared[0]}')
     return found
 
-# %% ../nbs/library/02_sources.ipynb #c055
+# %% ../nbs/library/02_sources.ipynb #c056
 def _titled(title, *columns): return Table(*columns, title=title, title_justify='left', box=SIMPLE_HEAD, pad_edge=False)
 
 def _split_table(d):

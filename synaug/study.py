@@ -165,15 +165,10 @@ def _check_values(study):
     for point in study.points():
         arms = (study.parameters | point).get('arms')
         if arms is None: continue
-        _check_arms(arms)
+        from synaug.mixing import parse_arm
+        for arm in arms: parse_arm(arm)
         if study.baseline not in arms: raise StudyError(f'the baseline {study.baseline} is not among the arms {", ".join(arms)}; add it, every arm is compared to it')
         if len(set(arms)) < len(arms): raise StudyError(f'an arm is named twice: {", ".join(arms)}')
-
-def _check_arms(arms):
-    "The error of `mixing.parse_arm` for an arm it does not know"
-    try: from synaug.mixing import parse_arm
-    except ImportError: return
-    for arm in arms: parse_arm(arm)
 
 # %% ../nbs/library/40_study.ipynb #c022
 def check_data(study):
@@ -471,7 +466,7 @@ def collect(out):
     for name, point in settings['runs'].items():
         path = out/'runs'/name/'rows.parquet'
         if not path.exists(): continue
-        values = {k: plain(v) for k, v in (settings['parameters'] | point).items() if k != 'replicate'}
+        values = {k: plain(v) for k, v in (settings['parameters'] | point).items() if k not in ('replicate', *_facts)}
         rows = pd.read_parquet(path).assign(study=settings['study'], replicate=point['replicate'], version=settings['versions']['synaug'], **values)
         first = ['study', 'replicate', *_row, *_facts, 'version', *values]
         tables.append(rows.reindex(columns=first + [c for c in rows if c not in first]))

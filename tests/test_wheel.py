@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TINY = {'labels_per_class': 2, 'generator_steps': 4, 'updates': 4}  # parameters that make the shipped `quick` study a matter of seconds
+TINY = {'labels_per_class': 2, 'generator_steps': 4, 'sampling_steps': 2, 'updates': 4, 'examiner_updates': 4}  # make the shipped `quick` study a matter of seconds
 
 
 def run(*command, cwd, **options):
