@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-SECTIONS = 'guides', 'experiments', 'library'
+SECTIONS = 'guides', 'experiments', 'results', 'library'
 
 
 def settings():

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['augmented', 'ResidualBlock', 'CompactResNet', 'criterion', 'probabilities', 'draws_from', 'predict', 'macro_ap',
-           'Trained', 'average_into', 'train', 'save', 'load']
+           'Trained', 'average_into', 'one_cycle', 'train', 'save', 'load']
 
 # %% ../nbs/library/22_classifiers.ipynb #c003
 import json
@@ -120,6 +120,11 @@ def average_into(ema, model, decay):
     mine, theirs = [[*m.parameters(), *(b for b in m.buffers() if b.is_floating_point())] for m in (ema, model)]
     torch._foreach_lerp_(mine, theirs, 1-decay)
 
+def one_cycle(progress, rise=.2):
+    "Share of the peak learning rate after `progress` in [0, 1] of the training: linear up, cosine down to 0"
+    if progress < rise: return .04 + .96*progress/rise
+    return (1 + math.cos(math.pi*(progress-rise)/(1-rise)))/2
+
 def train(real, val, partner=None, rule='add', updates=300, batch_size=64, lr=4e-3, weight_decay=.05, ema_decay=.97, looks=10, seed=0, network=CompactResNet, device=None, progress=False):
     "Train `network` on `real` images and their `partner` by a rule of `mixing`; `updates` steps, checkpoint chosen on `val`. SynaugError for a rule without partner"
     if rule != 'add' and partner is None: raise SynaugError(f'rule {rule} needs partner images')
@@ -132,7 +137,7 @@ def train(real, val, partner=None, rule='add', updates=300, batch_size=64, lr=4e
     partner_draw = draws_from(partner, device, generator) if partner is not None else None
     share = len(partner)/(len(real)+len(partner)) if partner is not None else 0.
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=updates+1, pct_start=.2)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: one_cycle(i/updates))
     look_at = set(np.unique(np.linspace(updates/looks, updates, looks).round().astype(int).clip(1)))
     for i in tqdm(range(1, updates+1), desc='training', unit='update', disable=not progress, mininterval=1):
         model.train()

@@ -91,10 +91,14 @@ def run(
     print(f'report: {report} ({_took(time.time() - began)})')
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar='DIR', help='The folder of a study.')]):
+def report(
+    folder: Annotated[Path, typer.Argument(metavar='DIR', help='The folder of a study.')],
+    page: Annotated[Path, typer.Option(metavar='FILE', help='Also keep the report as a notebook, to commit or to publish.')] = None,
+):
     "Rebuild ledger, verdict and report from the finished runs of a study."
-    from synaug.study import write_report
+    from synaug.study import save_page, write_report
     path = write_report(folder)
+    if page: save_page(folder, page)
     print_outcome(folder)
     print(f'report: {path}')
 

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['StudyError', 'RunFailed', 'notebook_parameters', 'Study', 'shipped', 'shipped_studies', 'read_study', 'check_data',
            'Run', 'plan', 'package_version', 'run_folder', 'save_rows', 'cached', 'machine_facts', 'version_facts',
-           'run_study', 'read_settings', 'collect', 'varied', 'comparable', 'judge', 'to_html', 'write_report']
+           'run_study', 'read_settings', 'collect', 'varied', 'comparable', 'judge', 'to_html', 'write_report',
+           'save_page']
 
 # %% ../nbs/library/40_study.ipynb #c003
 import ast, difflib, hashlib, inspect, json, os, platform, re, shutil, subprocess, sys, tempfile, time
@@ -534,9 +535,27 @@ def write_report(out):
     _write(out/'ledger.parquet', lambda p: ledger.to_parquet(p, index=False))
     _write(out/'verdict.csv', lambda p: judge(ledger, settings).to_csv(p, index=False))
     part, codes = out/'report.part', []
-    _execute_all([(shipped('experiments')/'report.ipynb', part, dict(folder=str(out)))], 1, 1, lambda job, code, seconds: codes.append(code))
+    _execute_all([(shipped('experiments')/'_report.ipynb', part, {})], 1, 1, lambda job, code, seconds: codes.append(code))
     if codes[0]: raise RunFailed(f'the report failed; {part}/notebook.ipynb: {_failure(part, codes[0])[1]}')
     os.replace(part/'notebook.ipynb', out/'report.ipynb')
     shutil.rmtree(part)
     to_html(out/'report.ipynb', out/'report.html', settings['title'] or settings['study'])
     return out/'report.html'
+
+def save_page(out, path):
+    "Keep the report of the study in folder `out` as notebook `path`, to commit: title in front, figures inside, nothing that differs from run to run, never executed again"
+    import nbformat
+    out, settings = Path(out), read_settings(out)
+    report = nbformat.read(out/'report.ipynb', as_version=4)
+    title = f"# {settings['title'] or settings['study']}\n\n> {settings['command']}\n\n- skip_exec: true"
+    report.cells.insert(0, nbformat.v4.new_markdown_cell(title))
+    report.metadata = dict(kernelspec=dict(display_name='python3', language='python', name='python3'))
+    for i, cell in enumerate(report.cells):
+        cell.id, cell.metadata = f'c{i:03d}', {}
+        if cell.cell_type == 'code': cell.execution_count = None
+        for o in cell.get('outputs', []):
+            o.update({k: v for k, v in dict(metadata={}, execution_count=None).items() if k in o})
+            if 'text/markdown' in o.get('data', {}): o.data['text/markdown'] = re.sub(r'^# .*\n*', '', o.data['text/markdown'])     # the title is above
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    _write(path, lambda p: nbformat.write(report, p))
+    return Path(path)
