@@ -85,7 +85,7 @@ class TimeEmbedding(nn.Module):
 
 class UNet(nn.Module):
     "UNet on images `(N, C, H, W)`, given time `(N,)` in [0, 1], labels `(N, K)` and which labels to `keep` `(N,)`"
-    def __init__(self, channels, n_classes, widths=(32, 64), patch=2, depth=2, c_emb=128):
+    def __init__(self, channels, n_classes, widths=(32, 64), patch=2, depth=1, c_emb=128):
         super().__init__()
         self.patch, self.stride = patch, patch * 2**(len(widths)-1)
         self.time, self.mlp = TimeEmbedding(64), nn.Sequential(nn.Linear(64, c_emb), nn.SiLU(), nn.Linear(c_emb, c_emb))
@@ -153,7 +153,7 @@ class PixelGenerator:
     losses: np.ndarray
 
     @classmethod
-    def fit(cls, train, pool=None, steps=1500, objective='flow', widths=(32, 64), patch=2, batch_size=32, lr=4e-3, seed=0, device=None, progress=True):
+    def fit(cls, train, pool=None, steps=1500, objective='flow', widths=(32, 64), patch=2, batch_size=16, lr=4e-3, seed=0, device=None, progress=True):
         "Train on a labelled `ImageSet` and an optional unlabelled `pool`"
         if objective not in objectives: raise SynaugError(f'objective={objective!r} is not one of {", ".join(objectives)}')
         device = torch.device(device or default_device())
