@@ -47,7 +47,7 @@ def _recall(truth, predicted): return (truth & predicted).sum(0) / truth.sum(0)
 
 def score(labels, probs, task, classes, thresholds=None):
     """Scores in [0, 1] by name, over the classes present in `labels`: `macro_f1`, `macro_f1_tuned` (multi-label, given `thresholds`),
-    `macro_ap`, `macro_auroc`, `balanced_accuracy` and `f1:<class>`; undefined ones are left out. ScoreError for NaN or mismatched shapes"""
+    `macro_ap`, `macro_auroc`, `balanced_accuracy` and `f1:<class>` (at the `thresholds`, where given); undefined ones are left out. ScoreError for NaN or mismatched shapes"""
     from sklearn.metrics import average_precision_score, roc_auc_score
     labels, probs = (None if x is None else np.asarray(x, np.float64) for x in (labels, probs))
     _check_scorable(labels, probs, classes)
@@ -61,11 +61,12 @@ def score(labels, probs, task, classes, thresholds=None):
                      macro_ap=[average_precision_score(t, p) for t, p in zip(truth.T[present], probs.T[present])],
                      macro_auroc=[roc_auc_score(t, p) for t, p in zip(truth.T[both], probs.T[both])])
     if thresholds is not None and task == 'multi-label':
-        per_class['macro_f1_tuned'] = f1_per_class(truth, predicted_classes(probs, task, thresholds))[present]
+        f1 = f1_per_class(truth, predicted_classes(probs, task, thresholds))
+        per_class['macro_f1_tuned'] = f1[present]
     scores = {name: float(np.mean(v)) for name, v in per_class.items() if len(v)}
     return scores | {f'f1:{c}': float(v) for c, v, p in zip(classes, f1, present) if p}
 
-# %% ../nbs/library/30_evaluation.ipynb #c024
+# %% ../nbs/library/30_evaluation.ipynb #c026
 def choose_thresholds(labels, probs):
     "Per class, the threshold `(K,)` in [0, 1] with the largest F1, half-way between two scores; 0.5 for a class without positives. Use validation labels and probabilities `(N, K)`"
     labels, probs = np.asarray(labels, np.float64), np.asarray(probs, np.float64)
@@ -79,7 +80,7 @@ def choose_thresholds(labels, probs):
     middle = np.take_along_axis((high + low)/2, best, 0)[0]
     return np.where(truth.any(0), middle, .5)
 
-# %% ../nbs/library/30_evaluation.ipynb #c034
+# %% ../nbs/library/30_evaluation.ipynb #c036
 def score_splits(
     predict,          # ImageSet -> probabilities (N, K) in [0, 1]
     splits,           # name -> ImageSet, as `Dataset.scored()`
