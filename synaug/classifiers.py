@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['augmented', 'ResidualBlock', 'CompactResNet', 'criterion', 'probabilities', 'draws_from', 'predict', 'macro_ap',
-           'Trained', 'average_into', 'one_cycle', 'train', 'save', 'load']
+           'Trained', 'one_cycle', 'train', 'save', 'load']
 
 # %% ../nbs/library/22_classifiers.ipynb #c003
 import json
@@ -23,8 +23,8 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 from tqdm.auto import tqdm
 
-from .diffusion import autocast, default_device, placed
-from .images import SynaugError
+from .diffusion import autocast, default_device, ema_update, placed
+from .images import Seen, SynaugError, seen
 from .mixing import rules
 
 # %% ../nbs/library/22_classifiers.ipynb #c006
@@ -109,16 +109,11 @@ class Trained:
     history: pd.DataFrame       # update, loss, val_macro_ap
     best_update: int
     seconds: float
+    seen: Seen                  # every image it, or the generator of its synthetic images, was fitted on
 
     def predict(self, s):
         "Class probabilities `(N, K)` for the images of `s`"
         return predict(self.model, s)
-
-@torch.no_grad()
-def average_into(ema, model, decay):
-    "Exponential moving average of weights and of batch statistics"
-    mine, theirs = [[*m.parameters(), *(b for b in m.buffers() if b.is_floating_point())] for m in (ema, model)]
-    torch._foreach_lerp_(mine, theirs, 1-decay)
 
 def one_cycle(progress, rise=.2):
     "Share of the peak learning rate after `progress` in [0, 1] of the training: linear up, cosine down to 0"
@@ -144,20 +139,22 @@ def train(real, val, partner=None, rule='add', updates=300, batch_size=64, lr=4e
         with autocast(device): loss = rules[rule](model, criterion(real.task), real_draw, partner_draw, batch_size, share, generator)
         loss.backward()
         optimizer.step(); schedule.step(); optimizer.zero_grad(set_to_none=True)
-        average_into(ema, model, min(ema_decay, i/(i+9)))
+        ema_update(ema, model, min(ema_decay, i/(i+9)))
         losses.append(loss.item())
         if i in look_at:
             score = macro_ap(val.labels, predict(ema, val))
             history.append(dict(update=i, loss=float(np.mean(losses)), val_macro_ap=score)); losses = []
             if score > best[0]: best = score, deepcopy(ema), i
-    return Trained(best[1], pd.DataFrame(history), best[2], time.perf_counter()-start)
+    fitted_on = seen(real) if partner is None else seen(real, partner)
+    return Trained(best[1], pd.DataFrame(history), best[2], time.perf_counter()-start, fitted_on)
 
 # %% ../nbs/library/22_classifiers.ipynb #c025
 def save(trained, folder):
     "Write a trained `CompactResNet` to `folder` (made if missing)"
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
     facts = dict(channels=trained.model.channels, n_classes=trained.model.n_classes, size=list(trained.model.size), width=trained.model.width,
-                 history=trained.history.to_dict('list'), best_update=trained.best_update, seconds=trained.seconds)
+                 history=trained.history.to_dict('list'), best_update=trained.best_update, seconds=trained.seconds,
+                 seen=dict(hashes=sorted(trained.seen.hashes), groups=sorted(trained.seen.groups)))
     save_file({k: v.contiguous() for k, v in trained.model.state_dict().items()}, folder/'weights.tmp')
     (folder/'weights.tmp').rename(folder/'weights.safetensors')
     (folder/'classifier.tmp').write_text(json.dumps(facts))
@@ -171,4 +168,5 @@ def load(folder, device=None):
     model = CompactResNet(facts['channels'], facts['n_classes'], facts['size'], facts['width'])
     model.load_state_dict(load_file(folder/'weights.safetensors'))
     model = model.to(device or default_device(), memory_format=torch.channels_last).eval()
-    return Trained(model, pd.DataFrame(facts['history']), facts['best_update'], facts['seconds'])
+    return Trained(model, pd.DataFrame(facts['history']), facts['best_update'], facts['seconds'],
+                   Seen(*(frozenset(facts['seen'][k]) for k in ('hashes', 'groups'))))

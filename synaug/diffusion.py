@@ -134,9 +134,11 @@ def split_parameters(net):
     hidden = [p for p in net.parameters() if p.ndim >= 2 and id(p) not in edge]
     return hidden, [p for p in net.parameters() if p.ndim < 2 or id(p) in edge]
 
+@torch.no_grad()
 def ema_update(ema, net, decay):
-    "Move the weights of `ema` towards those of `net`: ema = decay * ema + (1 - decay) * net"
-    torch._foreach_lerp_(list(ema.parameters()), list(net.parameters()), 1-decay)
+    "Move weights and batch statistics of `ema` towards those of `net`: ema = decay * ema + (1 - decay) * net"
+    mine, theirs = ([*n.parameters(), *(b for b in n.buffers() if b.is_floating_point())] for n in (ema, net))
+    torch._foreach_lerp_(mine, theirs, 1-decay)
 
 def denoising_loss(net, objective, x0, labels, generator, p_drop=.1):
     "Mean squared error of the network's answer on freshly noised images (Ho et al. 2020, eq. 14, for any objective)"

@@ -9,7 +9,7 @@ __all__ = ['f1_per_class', 'true_classes', 'predicted_classes', 'ScoreError', 's
 import numpy as np
 import pandas as pd
 
-from .images import SynaugError
+from .images import SynaugError, check_unseen
 
 # %% ../nbs/library/30_evaluation.ipynb #c007
 def f1_per_class(truth, predicted):
@@ -82,14 +82,15 @@ def choose_thresholds(labels, probs):
 
 # %% ../nbs/library/30_evaluation.ipynb #c036
 def score_splits(
-    predict,          # ImageSet -> probabilities (N, K) in [0, 1]
+    classifier,       # `.predict(ImageSet)` gives probabilities (N, K) in [0, 1], `.seen` is what it was fitted on
     splits,           # name -> ImageSet, as `Dataset.scored()`
     thresholds=None,  # (K,) from `choose_thresholds` on validation
 ):
-    "Table `split, metric, value` of every score on every split. ScoreError names the split"
+    "Table `split, metric, value` of every score on every split. ScoreError names the split; LeakError if the classifier, or a generator behind it, was fitted on one"
+    check_unseen(classifier.seen, **splits)
     rows = []
     for name, s in splits.items():
-        try: scores = score(s.labels, predict(s), s.task, s.classes, thresholds)
+        try: scores = score(s.labels, classifier.predict(s), s.task, s.classes, thresholds)
         except ScoreError as e: raise ScoreError(f'{name}: {e}') from e
         rows += [dict(split=name, metric=metric, value=value) for metric, value in scores.items()]
     return pd.DataFrame(rows, columns=['split', 'metric', 'value'])

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SynaugError', 'ImageError', 'LabelError', 'LeakError', 'BudgetError', 'ImageSet', 'concat', 'image_hashes',
-           'fingerprint', 'budget', 'split_by_group', 'Dataset', 'check_leaks', 'duplicates', 'to_rgb', 'show',
-           'label_names']
+           'fingerprint', 'Seen', 'seen', 'check_unseen', 'budget', 'split_by_group', 'Dataset', 'check_leaks',
+           'duplicates', 'to_rgb', 'show', 'label_names']
 
 # %% ../nbs/library/00_images.ipynb #c003
 import hashlib
@@ -33,6 +33,7 @@ class ImageSet:
     channels: tuple
     task: str = 'multi-class'       # or 'multi-label'
     groups: np.ndarray | None = None
+    origin: 'Seen | None' = None    # of synthetic images: what their generator was fitted on
 
     def __post_init__(self):
         n, shape = len(self.images), self.images.shape
@@ -89,7 +90,7 @@ class ImageSet:
 
 # %% ../nbs/library/00_images.ipynb #c011
 def concat(*sets):
-    "Join image sets with the same size, channels and classes; groups are kept where every part has them"
+    "Join image sets with the same size, channels and classes; groups are kept where every part has them, and remembered as seen where not"
     first = sets[0]
     for s in sets[1:]:
         for what in ('size', 'channels', 'classes', 'task'):
@@ -98,7 +99,10 @@ def concat(*sets):
         if s.images.dtype != first.images.dtype:
             raise ImageError(f'cannot join image sets of {first.images.dtype} and {s.images.dtype}')
     join = lambda parts: None if any(p is None for p in parts) else np.concatenate(parts)
-    return replace(first, images=join([s.images for s in sets]), labels=join([s.labels for s in sets]), groups=join([s.groups for s in sets]))
+    origins = [s.origin for s in sets if s.origin is not None]
+    if any(s.groups is None for s in sets): origins += [Seen(groups=frozenset(map(str, s.groups))) for s in sets if s.groups is not None]
+    return replace(first, images=join([s.images for s in sets]), labels=join([s.labels for s in sets]), groups=join([s.groups for s in sets]),
+                   origin=Seen().union(*origins) if origins else None)
 
 # %% ../nbs/library/00_images.ipynb #c014
 def image_hashes(images):
@@ -116,6 +120,32 @@ def fingerprint(*sets):
     return total.hexdigest()
 
 # %% ../nbs/library/00_images.ipynb #c017
+@dataclass(frozen=True)
+class Seen:
+    "Content hashes of the images something was fitted on, and their groups"
+    hashes: frozenset = frozenset()
+    groups: frozenset = frozenset()
+
+    def union(self, *others):
+        "Everything that this or any of the others has seen"
+        return Seen(self.hashes.union(*(o.hashes for o in others)), self.groups.union(*(o.groups for o in others)))
+
+def seen(*sets):
+    "What is seen by fitting on these image sets: their images, their groups, and all that the generators of synthetic ones had seen"
+    parts = [Seen(frozenset(image_hashes(s.images).tolist()), frozenset(map(str, np.unique(s.groups))) if s.groups is not None else frozenset()) for s in sets]
+    return Seen().union(*parts, *(s.origin for s in sets if s.origin is not None))
+
+def check_unseen(fitted, **splits):
+    "LeakError if `fitted` (a `Seen`) holds an image of one of the named splits, or an image of the same group"
+    for name, s in splits.items():
+        same = np.flatnonzero(np.isin(image_hashes(s.images), sorted(fitted.hashes)))
+        if len(same):
+            raise LeakError(f'{len(same)} images of {name} were fitted on (for one, {name}[{same[0]}]), perhaps by the generator; fit on training and pool images only')
+        shared = [] if s.groups is None else sorted(fitted.groups & set(map(str, np.unique(s.groups))))
+        if shared:
+            raise LeakError(f'{len(shared)} groups of {name} were fitted on (for one, {shared[0]}), perhaps by the generator; fit on training and pool images only')
+
+# %% ../nbs/library/00_images.ipynb #c020
 def _strata(s):
     "Boolean `(N, K or K+1)`: the classes of each image, and 'none' where some images carry no label"
     positive = s.labels >= .5
@@ -138,7 +168,7 @@ def budget(s, labels_per_class, seed=0):
         chosen[candidates[:max(missing, 0)]] = True
     return s[order[chosen[order]]]
 
-# %% ../nbs/library/00_images.ipynb #c020
+# %% ../nbs/library/00_images.ipynb #c023
 def split_by_group(s, fractions=(.7, .1, .2), seed=0, draws=200):
     "Split into parts of about these fractions; no group straddles two parts, class balance is kept as well as groups allow"
     rng, strata = np.random.default_rng([seed, 73]), _strata(s)[0].astype(float)
@@ -179,7 +209,7 @@ def _stratified_order(content, rng):
         place[members] = (rng.permutation(len(members)) + rng.random()) / len(members)
     return np.argsort(place, kind='stable')
 
-# %% ../nbs/library/00_images.ipynb #c024
+# %% ../nbs/library/00_images.ipynb #c027
 @dataclass(frozen=True, eq=False)
 class Dataset:
     "Train, val and test sets, an optional unlabelled pool, and named shift sets from other distributions"
@@ -216,7 +246,7 @@ class Dataset:
         check_leaks(self)
         return self
 
-# %% ../nbs/library/00_images.ipynb #c026
+# %% ../nbs/library/00_images.ipynb #c029
 def _forbidden_pairs(d):
     "Pairs of split names that must not share an image or a group"
     fitted = ['train'] + (['pool'] if d.pool is not None else [])
@@ -244,7 +274,7 @@ def duplicates(d):
     across = [dict(split=a, other=b, images=int(np.isin(hashes[b], hashes[a]).sum())) for a, b in combinations(hashes, 2)]
     return pd.DataFrame([r for r in within + across if r['images']], columns=['split', 'other', 'images'])
 
-# %% ../nbs/library/00_images.ipynb #c030
+# %% ../nbs/library/00_images.ipynb #c033
 _colours = {1: [(1, 1, 1)], 2: [(1, 0, 1), (0, 1, 0)], 3: [(1, 0, 0), (0, 1, 0), (0, 0, 1)],
             4: [(.9, 0, .1), (0, 1, 0), (.1, .2, 1), (.25, .25, 0)]}
 

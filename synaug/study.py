@@ -172,6 +172,13 @@ def _check_values(study):
         if len(set(arms)) < len(arms): raise StudyError(f'an arm is named twice: {", ".join(arms)}')
 
 # %% ../nbs/library/40_study.ipynb #c022
+def _check_budget(train, values):
+    "BudgetError unless the budget and the further real images of every oracle arm are there"
+    from synaug.mixing import parse_arm, partner
+    drawn = budget(train, values['labels_per_class'], seed=0)
+    for arm in map(parse_arm, values.get('arms', [])):
+        if arm.partner == 'oracle': partner(arm, drawn, train)
+
 def check_data(study):
     "Load the data of every grid point and draw replicate 0's budget; source -> fingerprint. SourceError, LeakError, BudgetError, ..."
     if 'source' not in study.parameters and 'source' not in study.grid: return {}
@@ -181,7 +188,7 @@ def check_data(study):
         values = study.parameters | point
         arguments = {k: v for k, v in values.items() if k in names}
         if (key := repr(arguments)) not in loaded: loaded[key] = load(**arguments)
-        if 'labels_per_class' in values: budget(loaded[key].train, values['labels_per_class'], seed=0)
+        if 'labels_per_class' in values: _check_budget(loaded[key].train, values)
     return {key: data.fingerprint() for key, data in loaded.items()}
 
 # %% ../nbs/library/40_study.ipynb #c024

@@ -44,6 +44,7 @@ def synaug(capsys, monkeypatch, *arguments):
     (['fake.yaml', '--replicates', '0'], 'replicates must be at least 1'),
     (['fake.yaml', '-p', 'source=nowhere.npz'], 'nowhere.npz'),
     (['fake.yaml', '-p', 'source=small.npz', '-p', 'labels_per_class=50'], 'labels_per_class=50'),
+    (['fake.yaml', '-p', 'source=small.npz', '-p', 'labels_per_class=3', '-p', 'arms=real,oracle-900%'], 'an oracle arm needs 81 labelled training images'),
 ])
 def test_mistakes(here, capsys, monkeypatch, arguments, says):
     rng = np.random.default_rng(0)
