@@ -177,7 +177,7 @@ def _check_budget(train, values):
     from synaug.mixing import parse_arm, partner
     drawn = budget(train, values['labels_per_class'], seed=0)
     for arm in map(parse_arm, values.get('arms', [])):
-        if arm.partner == 'oracle': partner(arm, drawn, train)
+        if arm.partner in ('oracle', 'shuffled'): partner(arm, drawn, train)
 
 def check_data(study):
     "Load the data of every grid point and draw replicate 0's budget; source -> fingerprint. SourceError, LeakError, BudgetError, ..."
@@ -554,15 +554,15 @@ def save_page(out, path):
     import nbformat
     out, settings = Path(out), read_settings(out)
     report = nbformat.read(out/'report.ipynb', as_version=4)
-    title = f"# {settings['title'] or settings['study']}\n\n> {settings['command']}\n\n- skip_exec: true"
+    title = f"# {settings['title'] or settings['study']}\n\n> The report of study {settings['study']}, as it ran\n\n- skip_exec: true"
     report.cells.insert(0, nbformat.v4.new_markdown_cell(title))
     report.metadata = dict(kernelspec=dict(display_name='python3', language='python', name='python3'))
     for i, cell in enumerate(report.cells):
         cell.id, cell.metadata = f'c{i:03d}', {}
-        if cell.cell_type == 'code': cell.execution_count = None
-        for o in cell.get('outputs', []):
-            o.update({k: v for k, v in dict(metadata={}, execution_count=None).items() if k in o})
-            if 'text/markdown' in o.get('data', {}): o.data['text/markdown'] = re.sub(r'^# .*\n*', '', o.data['text/markdown'])     # the title is above
+        if cell.cell_type != 'code': continue
+        cell.execution_count = None
+        cell.outputs = [o for o in cell.outputs if not o.get('data', {}).get('text/markdown', '').startswith('# ')]      # the title is above
+        for o in cell.outputs: o.update({k: v for k, v in dict(metadata={}, execution_count=None).items() if k in o})
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     _write(path, lambda p: nbformat.write(report, p))
     return Path(path)
