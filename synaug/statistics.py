@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['GAP', 'CONTROLS', 'LedgerError', 'paired', 'bca', 'signed_sums', 'sign_flip', 'holm', 'smallest_p',
-           'replicates_needed', 'verdict', 'add_gaps', 'arm_kind', 'is_control', 'verdicts', 'gaps', 'metric_name',
-           'summary_sentence']
+           'replicates_needed', 'equivalence', 'verdict', 'detection_shifts', 'detectable_effect', 'add_gaps',
+           'arm_kind', 'arm_amount', 'is_control', 'verdicts', 'gaps', 'weighted_mean', 'hierarchical_bootstrap',
+           'metric_name', 'summary_sentence']
 
 # %% ../nbs/library/31_statistics.ipynb #c003
 import re
@@ -13,10 +14,12 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm, t as student_t
+from scipy.stats import norm, skew, t as student_t
+
+from .images import SynaugError
 
 # %% ../nbs/library/31_statistics.ipynb #c007
-class LedgerError(ValueError): "A ledger that cannot be analysed: no baseline, or several rows for one measurement"
+class LedgerError(SynaugError): "A ledger that cannot be analysed: no baseline, or several rows for one measurement"
 
 def paired(ledger, metric, split, baseline='real'):
     "Differences to `baseline`, replicate x arm; NaN where the arm or the baseline lacks the replicate. LedgerError without a baseline or with repeated rows"
@@ -54,14 +57,18 @@ def signed_sums(d):
     if len(d) == 1: return np.array([d[0], -d[0]])
     return np.add.outer(signed_sums(d[:len(d)//2]), signed_sums(d[len(d)//2:])).ravel()
 
-def sign_flip(d, draws=100_000, seed=0):
-    "Two-sided p of the mean of paired differences `d` (n,): exact up to n = 20, else from `draws` random flips"
+def sign_flip(d, one_sided=False, draws=100_000, seed=0):
+    "p of the mean of paired differences `d` (n,) being 0 (one-sided: 0 or less): exact up to n = 20, else from `draws` random flips"
     d = np.asarray(d, float)
-    observed = np.abs(d.sum()) - 1e-9*np.abs(d).sum()
-    if len(d) <= 20: return float(np.mean(np.abs(signed_sums(d)) >= observed))
-    rng = np.random.default_rng([seed, len(d)])
-    signs = rng.integers(0, 2, (draws, len(d)), dtype=np.int8)*2 - 1
-    return float((np.sum(np.abs(signs @ d) >= observed) + 1) / (draws + 1))
+    observed = (d.sum() if one_sided else np.abs(d.sum())) - 1e-9*np.abs(d).sum()
+    if len(d) <= 20:
+        first, rest = signed_sums(d[:len(d)//2]), np.sort(signed_sums(d[len(d)//2:]))
+        larger = (len(rest) - np.searchsorted(rest, observed - first)).sum() / 2**len(d)
+    else:
+        signs = np.random.default_rng([seed, len(d)]).integers(0, 2, (draws, len(d)), dtype=np.int8)*2 - 1
+        sums = signs @ d
+        larger = (np.sum((sums if one_sided else np.abs(sums)) >= observed) + 1) / (draws + 1)
+    return float(larger if one_sided or len(d) > 20 else min(1, 2*larger))
 
 # %% ../nbs/library/31_statistics.ipynb #c024
 def holm(p):
@@ -80,15 +87,47 @@ def replicates_needed(comparisons=1, alpha=.05):
     return next(n for n in range(1, 100) if smallest_p(n, comparisons) < alpha)
 
 # %% ../nbs/library/31_statistics.ipynb #c028
+def equivalence(d, margin):
+    "p of the claim that the mean of paired differences `d` (n,) lies within +- `margin`: two one-sided sign-flip tests (Schuirmann 1987)"
+    d = np.asarray(d, float)
+    return max(sign_flip(d + margin, one_sided=True), sign_flip(margin - d, one_sided=True))
+
+# %% ../nbs/library/31_statistics.ipynb #c035
 def verdict(d, p, margin=.02, level=.95, alpha=.05, words=('helps', 'hurts')):
     "One of `words`, 'no effect' (within the margin) or 'inconclusive', from differences `d` (n,) and corrected `p`"
     low, high = bca(d, level)
     if p < alpha and low > 0: return words[0]
     if p < alpha and high < 0: return words[1]
     low, high = bca(d, 1 - 2*alpha)
-    return 'no effect' if -margin < low and high < margin and .5**len(d) <= alpha else 'inconclusive'
+    return 'no effect' if -margin < low and high < margin and equivalence(d, margin) < alpha else 'inconclusive'
 
-# %% ../nbs/library/31_statistics.ipynb #c031
+# %% ../nbs/library/31_statistics.ipynb #c038
+@lru_cache(maxsize=32)
+def _simulated_lows(n, level, trials, seed):
+    "Standard normal differences `(trials, n)`, and the low end of each one's interval"
+    z = np.random.default_rng([seed, n]).normal(size=(trials, n))
+    if n <= 12: return z, np.array([bca(x, level, n_boot=2000)[0] for x in z])
+    t = student_t.ppf((1 + level)/2, n - 1)
+    return z, z.mean(1) + z.std(1, ddof=1)/np.sqrt(n) * (skew(z, axis=1)*(2*t*t + 1)/(6*np.sqrt(n)) - t)
+
+@lru_cache(maxsize=256)
+def detection_shifts(n, comparisons=1, alpha=.05, level=.95, trials=2000, seed=0):
+    "`(trials,)`: for simulated studies of `n` normal differences of SD 1, the smallest true effect with which each 'helps'; inf where `n` is too small for any claim"
+    if smallest_p(n, comparisons) >= alpha: return np.full(trials, np.inf)
+    z, lows = _simulated_lows(n, level, trials, seed)
+    if n > 12: return np.maximum(-lows, student_t.isf(alpha/comparisons/2, n - 1)*z.std(1, ddof=1)/np.sqrt(n) - z.mean(1))
+    flipped = ((np.arange(1, 2**(n - 1))[:, None] >> np.arange(n)) & 1).astype(float)          # one of each pair of opposite flips
+    size, part = flipped.sum(1), z @ flipped.T
+    needed = np.maximum(-part/size, (part - z.sum(1, keepdims=True))/(n - size))
+    may_fail = int(np.ceil(alpha/comparisons * 2**(n - 1) - 1e-9)) - 2
+    return np.maximum(-lows, np.partition(needed, -1 - may_fail, axis=1)[:, -1 - may_fail])
+
+def detectable_effect(d, comparisons=1, power=.8, alpha=.05, level=.95):
+    "The true difference that a study with differences `d` (n,) finds with this power, by interval and Holm-corrected sign-flip test; inf if n is too small for any claim"
+    if len(d) < 2 or smallest_p(len(d), comparisons) >= alpha: return np.inf
+    return float(np.std(d, ddof=1) * np.quantile(detection_shifts(len(d), comparisons, alpha, level), power))
+
+# %% ../nbs/library/31_statistics.ipynb #c045
 GAP = 'val - test'
 
 def add_gaps(ledger, by=()):
@@ -99,12 +138,17 @@ def add_gaps(ledger, by=()):
     gap = gap.assign(split=GAP, value=gap.value_val - gap.value_test)[[*key, 'split', 'value']]
     return pd.concat([ledger[[*key, 'split', 'value']], gap], ignore_index=True)
 
-# %% ../nbs/library/31_statistics.ipynb #c034
-CONTROLS = ('duplicate', 'oracle', 'noise')
+# %% ../nbs/library/31_statistics.ipynb #c048
+CONTROLS = ('duplicate', 'oracle', 'noise', 'shuffled-labels', 'manifold-mixup')
 
 def arm_kind(arm):
     "An arm's name without its amount: `oracle` of `oracle-50%`"
     return re.sub(r'-[\d.]+%$', '', arm)
+
+def arm_amount(arm):
+    "The extra images of an arm per real one: .5 for `oracle-50%`, 1 for `oracle`"
+    kind = arm_kind(arm)
+    return float(arm[len(kind) + 1:-1])/100 if arm != kind else 1.
 
 def is_control(arm, controls=CONTROLS):
     "Whether an arm is a control, at whatever amount"
@@ -136,7 +180,7 @@ def verdicts(
                         for d, p, split in zip(table.d, table.p_holm, table.split)]
     return table[[*by, 'arm', 'split', 'metric', 'baseline', 'n', 'difference', 'low', 'high', 'p', 'p_holm', 'verdict']]
 
-# %% ../nbs/library/31_statistics.ipynb #c039
+# %% ../nbs/library/31_statistics.ipynb #c053
 def gaps(ledger, metric='macro_f1', baseline='real', margin=.02, level=.95, alpha=.05, controls=CONTROLS):
     "Per arm: mean `gap` (val - test), `baseline_gap` in the same replicates, and the row of `verdicts` on their paired difference. LedgerError unless `metric` was measured on val and test"
     rows = add_gaps(ledger[ledger.metric == metric])
@@ -147,7 +191,38 @@ def gaps(ledger, metric='macro_f1', baseline='real', margin=.02, level=.95, alph
     both = pd.DataFrame([wide[[arm, baseline]].dropna().mean().to_numpy() for arm in found.arm], columns=['gap', 'baseline_gap'])
     return pd.concat([found[['arm', 'n']], both, found[['difference', 'low', 'high', 'p', 'p_holm', 'verdict']]], axis=1)
 
-# %% ../nbs/library/31_statistics.ipynb #c044
+# %% ../nbs/library/31_statistics.ipynb #c060
+def weighted_mean(rows, weights):
+    "Mean of the column `value` under each row of `weights` (draws, images): a statistic for `hierarchical_bootstrap`"
+    return weights @ rows.value.to_numpy(float) / weights.sum(1)
+
+def hierarchical_bootstrap(
+    table,                   # one row per scored image: replicate, group, arm, and what `statistic` reads
+    arm,
+    baseline='real',
+    statistic=weighted_mean, # rows of one replicate and arm, weights (draws, images) -> scores (draws,); NaN where undefined
+    level=.95,
+    n_boot=1000,
+    seed=0,
+):
+    "`(difference, low, high)` of an arm to the baseline, resampling replicates and test groups (Owen 2007). LedgerError with fewer than two groups, or no replicate with both arms"
+    rows = table[table.arm.isin([arm, baseline])]
+    group = pd.Series(pd.factorize(rows.group)[0], rows.index)
+    both = rows.groupby('replicate').arm.nunique()
+    replicates, n_groups = both.index[both == 2], group.max() + 1 if len(rows) else 0
+    if not len(replicates): raise LedgerError(f'no replicate has both {arm} and {baseline}; arms there: {", ".join(map(str, table.arm.unique()))}')
+    if n_groups < 2 or (group < 0).any(): raise LedgerError(f'resampling groups needs at least 2 groups and a group for every row; found {n_groups}. Without groups, number the images')
+    rng, n = np.random.default_rng(seed), len(replicates)
+    group_counts = np.vstack([np.ones(n_groups), rng.multinomial(n_groups, np.full(n_groups, 1/n_groups), size=n_boot)])
+    parts = dict(list(rows.groupby(['replicate', 'arm'])))
+    score = lambda r, a: statistic(parts[r, a], group_counts[:, group[parts[r, a].index]])
+    change = np.stack([score(r, arm) - score(r, baseline) for r in replicates], 1)
+    drawn = (rng.multinomial(n, np.full(n, 1/n), size=n_boot) / n * change[1:]).sum(1)
+    smaller = min(k for k in (n, n_groups) if k > 1)
+    z = np.sqrt(smaller/(smaller - 1)) * student_t.ppf((1 + level)/2, smaller - 1)
+    return float(change[0].mean()), *(float(q) for q in np.nanquantile(drawn, norm.cdf([-z, z])))
+
+# %% ../nbs/library/31_statistics.ipynb #c070
 def metric_name(metric):
     "A metric's name for readers"
     names = dict(macro_f1='macro-F1', macro_f1_tuned='macro-F1 (tuned thresholds)', macro_ap='macro average precision', macro_auroc='macro AUROC', balanced_accuracy='balanced accuracy')
@@ -155,14 +230,27 @@ def metric_name(metric):
 
 def _arm_sentence(v, metric, split, margin, level):
     says = {'helps': 'helps', 'hurts': 'hurts', 'no effect': f'has no effect beyond the margin of {margin:g}'}.get(v.verdict, 'is inconclusive')
-    interval = '' if np.isnan(v.low) else f', {level:.0%} interval {v.low:+.3f} to {v.high:+.3f}'
-    return f'On {split}, {v.arm} {says}: {v.difference:+.3f} {metric_name(metric)} against {v.baseline}{interval}, corrected p = {v.p_holm:.3f}, {v.n} replicate{"s"*(v.n != 1)}.'
+    interval = '' if np.isnan(v.low) else f'{level:.0%} interval {v.low:+.3f} to {v.high:+.3f}, '
+    return f'On {split}, {v.arm} {says}: {v.difference:+.3f} {metric_name(metric)} against {v.baseline} ({interval}corrected p = {v.p_holm:.3f}, {v.n} replicate{"s"*(v.n != 1)}).'
+
+def _detectable(v, comparisons, alpha, level):
+    "Detectable effect of one row of `verdicts`, its SD read back from the interval"
+    if v.n < 2: return np.inf
+    sd = (v.high - v.low)/2 * np.sqrt(v.n)/student_t.ppf((1 + level)/2, v.n - 1)
+    return detectable_effect(np.resize([-sd, sd], v.n) / np.std(np.resize([-1, 1], v.n), ddof=1), comparisons, alpha=alpha, level=level)
+
+def _detectable_sentence(nulls, comparisons, alpha, level):
+    "What the arms without a claim would have needed"
+    effects = {v.arm: _detectable(v, comparisons, alpha, level) for v in nulls.itertuples()}
+    parts = [f'{e:.3f} for {arm}' for arm, e in effects.items() if np.isfinite(e)]
+    if not parts: return []
+    return [f'With 80 % power, this study could have detected a difference of about {" and ".join(", ".join(parts).rsplit(", ", 1))}.']
 
 def _disagreements(rows, split):
-    "Sentences on arms that help on val but not on `split`, or the other way round"
+    "Sentences on arms that help or hurt on val or on `split`, but not on both"
     val = rows[rows.split == 'val'].set_index('arm')
     for v in rows[rows.split == split].itertuples():
-        if split != 'val' and v.arm in val.index and (v.verdict == 'helps') != (val.verdict[v.arm] == 'helps'):
+        if split != 'val' and v.arm in val.index and v.verdict != val.verdict[v.arm] and {v.verdict, val.verdict[v.arm]} & {'helps', 'hurts'}:
             yield (f'Validation and {split} disagree about {v.arm}: {val.verdict[v.arm]} on val ({val.difference[v.arm]:+.3f}), '
                    f'{v.verdict} on {split} ({v.difference:+.3f}).')
 
@@ -185,6 +273,7 @@ def summary_sentence(verdicts, metric='macro_f1', split='test', margin=.02, leve
         here = r[r.split == split]
         if grid: sentences.append('At ' + ', '.join(f'{k} = {v}' for k, v in zip(grid, point)) + ':')
         sentences += [_arm_sentence(v, metric, split, margin, level) for v in here[~here.control].itertuples()]
+        sentences += _detectable_sentence(here[~here.control & ~here.verdict.isin(['helps', 'hurts'])], comparisons, alpha, level)
         sentences += [*_disagreements(r[~r.control], split), *_control_warnings(here[here.control])]
     n = int(rows[(rows.split == split) & ~rows.control].n.max()) if comparisons else 0
     if comparisons and smallest_p(n, comparisons) >= alpha:
