@@ -549,6 +549,15 @@ def write_report(out):
     to_html(out/'report.ipynb', out/'report.html', settings['title'] or settings['study'])
     return out/'report.html'
 
+def _in_256_colours(png):
+    "A base64 PNG with a palette: a third of the bytes, the same to the eye"
+    from base64 import b64decode, b64encode
+    from io import BytesIO
+    from PIL import Image
+    small = BytesIO()
+    Image.open(BytesIO(b64decode(png))).convert('RGB').quantize(256).save(small, 'png', optimize=True)
+    return b64encode(small.getvalue()).decode()
+
 def save_page(out, path):
     "Keep the report of the study in folder `out` as notebook `path`, to commit: title in front, figures inside, nothing that differs from run to run, never executed again"
     import nbformat
@@ -562,7 +571,9 @@ def save_page(out, path):
         if cell.cell_type != 'code': continue
         cell.execution_count = None
         cell.outputs = [o for o in cell.outputs if not o.get('data', {}).get('text/markdown', '').startswith('# ')]      # the title is above
-        for o in cell.outputs: o.update({k: v for k, v in dict(metadata={}, execution_count=None).items() if k in o})
+        for o in cell.outputs:
+            o.update({k: v for k, v in dict(metadata={}, execution_count=None).items() if k in o})
+            if 'image/png' in o.get('data', {}): o.data['image/png'] = _in_256_colours(o.data['image/png'])
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     _write(path, lambda p: nbformat.write(report, p))
     return Path(path)
