@@ -469,12 +469,12 @@ def read_settings(out):
 def collect(out):
     "The ledger: rows of all finished runs of the study in folder `out`, in the order of the plan"
     out, settings = Path(out), read_settings(out)
-    plain = lambda v: v if v is None or isinstance(v, (str, int, float)) else json.dumps(v)
+    plain = lambda k, v: Path(v).name if k == 'source' else v if v is None or isinstance(v, (str, int, float)) else json.dumps(v)
     tables = []
     for name, point in settings['runs'].items():
         path = out/'runs'/name/'rows.parquet'
         if not path.exists(): continue
-        values = {k: plain(v) for k, v in (settings['parameters'] | point).items() if k not in ('replicate', *_facts)}
+        values = {k: plain(k, v) for k, v in (settings['parameters'] | point).items() if k not in ('replicate', *_facts)}
         rows = pd.read_parquet(path).assign(study=settings['study'], replicate=point['replicate'], version=settings['versions']['synaug'], **values)
         first = ['study', 'replicate', *_row, *_facts, 'version', *values]
         tables.append(rows.reindex(columns=first + [c for c in rows if c not in first]))
@@ -559,7 +559,7 @@ def _in_256_colours(png):
     return b64encode(small.getvalue()).decode()
 
 def save_page(out, path):
-    "Keep the report of the study in folder `out` as notebook `path`, to commit: title in front, figures inside, nothing that differs from run to run, never executed again"
+    "Keep the report of the study in folder `out` as notebook `path`, never executed again, and the ledger beside it: to commit, with nothing of this machine but its kind"
     import nbformat
     out, settings = Path(out), read_settings(out)
     report = nbformat.read(out/'report.ipynb', as_version=4)
@@ -576,4 +576,5 @@ def save_page(out, path):
             if 'image/png' in o.get('data', {}): o.data['image/png'] = _in_256_colours(o.data['image/png'])
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     _write(path, lambda p: nbformat.write(report, p))
+    shutil.copyfile(out/'ledger.parquet', Path(path).with_suffix('.parquet'))
     return Path(path)
