@@ -259,7 +259,7 @@ def pairs_figure(dataset, pairs, most=8):
             bottom.set_xlabel(f'{row.similarity:.3f}\n{row.detail:.3f}', fontsize=7.5)
         return _finish(fig, f'{len(pairs)} near-duplicate pair{"s"*(len(pairs) != 1)} between splits', 'Below each pair: correlation of the whole images, and of their fine detail.')
 
-# %% ../nbs/library/34_audits.ipynb #c053
+# %% ../nbs/library/34_audits.ipynb #c054
 def _ring(h, w):
     "Ring number `(H, W)` of each Fourier coefficient: its frequency in cycles over the longer side"
     fy, fx = np.fft.fftfreq(h)[:, None], np.fft.fftfreq(w)[None]
@@ -283,7 +283,7 @@ def told_apart(real, synthetic, cuts, seed=0):
              (('samples', (real[space][i], synthetic[space][j])), ('real', (real[space][u], real[space][v])))]
     return pd.DataFrame(found, columns=['split', 'metric', 'value']).groupby(['split', 'metric'], sort=False, as_index=False).value.mean()
 
-# %% ../nbs/library/34_audits.ipynb #c057
+# %% ../nbs/library/34_audits.ipynb #c058
 def restyled(s, real, synthetic):
     "`s` with the look of `synthetic`: Fourier amplitudes per channel and ring of frequency multiplied by mean(synthetic)/mean(real); content and labels stay"
     gain = (spectra(synthetic.images).mean(0)/spectra(real.images).mean(0).clip(1e-9)).clip(.05, 20)
@@ -309,7 +309,7 @@ def _same_labels(held_out, synthetic, seed):
     if len(i) < 12: raise AuditError(f'{len(i)} samples can be matched by label to {len(held_out)} held-out images; 12 are needed')
     return i, j
 
-# %% ../nbs/library/34_audits.ipynb #c068
+# %% ../nbs/library/34_audits.ipynb #c069
 def shortcut_figure(arms, baseline, held_out, synthetic, seed=0):
     "Change of each class's mean probability when held-out images get the samples' look: name -> trained classifier, beside the baseline. The shortcut is the mean length of the bars"
     i, j = _same_labels(held_out, synthetic, seed)
@@ -325,7 +325,7 @@ def shortcut_figure(arms, baseline, held_out, synthetic, seed=0):
         ax.set(yticks=at, yticklabels=[c.replace('_', ' ') for c in held_out.classes], ylim=(len(at) - .5, -.5), xlabel='change of mean probability'); ax.legend(title='shortcut', alignment='left')
         return _finish(fig, 'What changes when real images are given the look of the samples', f'{len(held_out)} held-out images, before and after; their content and labels stay.')
 
-# %% ../nbs/library/34_audits.ipynb #c071
+# %% ../nbs/library/34_audits.ipynb #c072
 def audit(
     examiner,       # `classifiers.Trained` on all real training images, used for nothing else
     train,          # ImageSet the generator was fitted on (pool included)
@@ -349,7 +349,7 @@ def audit(
             told_apart(*[dict(features=f, spectrum=p) for f, p in zip(in_features, in_spectrum)], cuts[:3], seed), pd.DataFrame(copy_rows, columns=['split', 'metric', 'value'])]
     return pd.concat(rows, ignore_index=True).assign(arm='audit')[['arm', 'split', 'metric', 'value']]
 
-# %% ../nbs/library/34_audits.ipynb #c075
+# %% ../nbs/library/34_audits.ipynb #c076
 _marks = dict(samples=('#0072b2', '^', 'samples'), real=('#000000', 'o', 'real, held out'), chance=('#8c8c8c', 'x', 'chance'))
 
 def _dots(ax, rows, metrics, names):

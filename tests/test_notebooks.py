@@ -61,6 +61,7 @@ def notebook_faults(path):
     template = path.name.startswith('_')  # waits for papermill
     faults += [f'cell {n} was not executed' for n, source, outputs in cells
                if not template and not outputs and not directives(source) & UNSEEN and shows_something(source)]
+    faults += [f'cell {n} shows warnings or logs' for n, _, outputs in cells if any(o.get('name') == 'stderr' for o in outputs)]
     faults += [f'cell {n} mixes imports with other code' for n, source, _ in cells
                if not directives(source) & {'eval', 'export', 'exporti'} and mixes_imports(source)]
     return faults
@@ -128,6 +129,7 @@ def write(path, *cells, kernel='python3'):
 
 
 RESULT = {'output_type': 'execute_result', 'data': {'text/plain': ['2']}, 'execution_count': None, 'metadata': {}}
+WARNING = {'output_type': 'stream', 'name': 'stderr', 'text': ['.venv/site-packages/x.py:1: UserWarning: old']}
 ERROR = {'output_type': 'error', 'ename': 'E', 'evalue': 'e', 'traceback': []}
 
 @pytest.mark.parametrize('cells, options, fault', [
@@ -138,6 +140,7 @@ ERROR = {'output_type': 'error', 'ename': 'E', 'evalue': 'e', 'traceback': []}
     ([('#| slow\n1+1', [])], {}, None),
     ([('assert True', [])], {}, None),
     ([('1/0', [ERROR])], {}, 'cell 0 stopped with an error'),
+    ([('1+1', [WARNING, RESULT])], {}, 'cell 0 shows warnings or logs'),
     ([('import os\nx = 1', [])], {}, 'cell 0 mixes imports with other code'),
     ([('def f():\n    import os', [])], {}, 'cell 0 mixes imports with other code'),
     ([('#| export\ndef f():\n    import os', [])], {}, None),
