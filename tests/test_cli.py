@@ -4,6 +4,7 @@ import subprocess, sys, time
 import numpy as np
 import pytest
 from synaug.cli import main
+from synaug.simulate import simulate
 from test_study import BODY, ENV, PARAMETERS, write_notebook
 
 
@@ -63,6 +64,29 @@ def test_folder_of_something_else(here, capsys, monkeypatch):
         code, _, wrong = synaug(capsys, monkeypatch, *command)
         assert code == 2 and 'holds no study' in wrong
     assert [p.name for p in (here/'results').iterdir()] == ['thesis.tex']
+
+
+def test_inspect_lists_near_duplicates_and_still_succeeds(here, capsys, monkeypatch):
+    data = simulate(seed=0, size=16, n_train=30, n_val=14, n_test=14, n_pool=0, n_shift=0)
+    again = (data.train.images[:12]*.9).round().astype(np.uint8)                                     # twelve cells of train, saved again for test
+    arrays = {f'{k}_images': s.images for k, s in data.splits().items()} | {f'{k}_labels': s.labels.astype(np.uint8) for k, s in data.splits().items()}
+    for name, extra in dict(clean=0, again=12).items():
+        more = dict(test_images=np.concatenate([data.test.images, again[:extra]]), test_labels=np.concatenate([data.test.labels, data.train.labels[:extra]]).astype(np.uint8))
+        np.savez(here/f'{name}.npz', **arrays | more)
+    monkeypatch.setattr(sys, 'argv', ['synaug', 'inspect', 'again.npz'])
+    main_returns(0)
+    said = capsys.readouterr().out
+    assert 'no problems' in said and '12 pairs of images in different splits look like the same picture; the 10 most alike' in said
+    assert sum(line.split()[::2][:2] == ['train', 'test'] for line in said.splitlines()) == 10
+    monkeypatch.setattr(sys, 'argv', ['synaug', 'inspect', 'clean.npz'])
+    main_returns(0)
+    assert 'same picture' not in capsys.readouterr().out
+
+
+def main_returns(code):
+    try: main()
+    except SystemExit as stopped: assert (stopped.code or 0) == code
+    else: assert code == 0
 
 
 def test_unknown_option_and_command(here, capsys, monkeypatch):

@@ -85,6 +85,7 @@ def test_report_needs_no_network(finished):
     sources = re.findall(r'<img[^>]*?src="([^"]{12})', html)
     assert len(sources) >= 3 and set(sources) == {'data:image/p'}
     assert 'A made-up study' in html and 'synaug run fake.yaml' in html and 'smallest' in html                  # 3 replicates are too few
+    assert 'id="Audits"' not in html and 'had been in the test set' not in html                  # this notebook measures neither
     assert 'import pandas' not in html and 'import pandas' in (finished[0]/'report.ipynb').read_text()
 
 

@@ -5,9 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file
+from synaug.evaluation import choose_thresholds, score
 from synaug.images import LeakError
 from synaug.simulate import simulate
-from synaug.study import read_study, run_study
+from synaug.study import group_intervals, read_predictions, read_study, run_study
 
 TINY = dict(labels_per_class=3, generator_steps=3, sampling_steps=2, updates=6, batch_size=16, examiner_updates=6)
 ARMS = 'arms=real,oracle,add,mix-loss'
@@ -30,7 +31,7 @@ def run(path, out):
     run_study(read_study('your-images', settings, replicates=1), out)
     weights = {kind: load_file(next((out/'cache').glob(f'{kind}-*'))/'weights.safetensors') for kind in ('generator', 'examiner')}
     rows = pd.read_parquet(out/'ledger.parquet')
-    return rows[rows.arm != 'examiner'].set_index(['arm', 'split', 'metric']).value, weights
+    return rows.set_index(['arm', 'split', 'metric']).value, weights
 
 
 def poisoned(s, seed=0):
@@ -56,17 +57,52 @@ def test_a_poisoned_test_set_changes_nothing_that_was_fitted_or_chosen(data, cle
     bad = replace(data, test=poisoned(data.test), shifts={k: poisoned(s) for k, s in data.shifts.items()})
     (rows, weights), (before, weights_before) = run(write_npz(tmp_path/'cells.npz', bad), tmp_path/'out'), clean
     for kind in weights: assert same(weights[kind], weights_before[kind]), kind
-    on_val = rows.index.get_level_values('split') == 'val'
+    arm, on_val = rows.index.get_level_values('arm'), rows.index.get_level_values('split') == 'val'
     assert on_val.any() and rows[on_val].equals(before[on_val])             # checkpoints and thresholds: the same to the last bit
-    assert not rows[~on_val].equals(before[~on_val])                        # while the poison did reach the scores
+    assert (arm == 'audit').sum() > 20 and rows[arm == 'audit'].equals(before[arm == 'audit'])       # no audit looks at the images that are scored
+    scored = ~on_val & (arm != 'audit')
+    assert not rows[scored].equals(before[scored])                          # while the poison did reach the scores
 
 
 def test_the_comparison_above_can_fail(data, clean, tmp_path):
     bad = replace(data, train=replace(data.train, images=255 - data.train.images), val=poisoned(data.val))
     (rows, weights), (before, weights_before) = run(write_npz(tmp_path/'cells.npz', bad), tmp_path/'out'), clean
     assert not any(same(weights[kind], weights_before[kind]) for kind in weights)
-    on_val = rows.index.get_level_values('split') == 'val'
-    assert not rows[on_val].equals(before[on_val])
+    arm, on_val = rows.index.get_level_values('arm'), rows.index.get_level_values('split') == 'val'
+    assert not rows[on_val].equals(before[on_val]) and not rows[arm == 'audit'].equals(before[arm == 'audit'])
+
+
+def test_audits_predictions_and_report_of_a_run(data, clean, tmp_path_factory):
+    rows, _ = clean
+    out = next(p for p in tmp_path_factory.getbasetemp().glob('clean*/out'))
+    audit = rows['audit']
+    assert {'label_auroc', 'copied_looks', 'copied_features', 'told_apart_spectrum', 'coverage', 'shortcut:add', 'shortcut:mix-loss'} <= set(audit['samples'].index)
+    assert {'samples', 'real', 'chance', 'chance_high', 'baseline'} == set(audit.index.get_level_values('split')) and 'shortcut:real' not in audit['samples']
+    kept = read_predictions(next(out.glob('runs/*')))
+    for name, s in data.scored().items(): assert np.array_equal(kept.labels[name], s.labels)
+    for arm, probs in kept.probs.items():                                     # what was kept gives the scores of the ledger again
+        thresholds = choose_thresholds(kept.labels['val'], probs['val'])
+        for name, p in probs.items():
+            again = score(kept.labels[name], p, kept.task, kept.classes, thresholds)
+            assert np.allclose([again[m] for m in rows[arm][name].index], rows[arm][name])
+    alone = group_intervals(out, n_boot=200).set_index('arm')                   # one replicate: over test images only
+    difference = rows['add']['test']['macro_ap'] - rows['real']['test']['macro_ap']
+    assert abs(alone.difference['add'] - difference) < 1e-6 and alone.low['add'] < difference < alone.high['add']
+    html = (out/'report.html').read_text()
+    assert html.index('On test, add') < html.index('<strong>Audits.</strong>') < html.index('id="Verdict"') < html.index('id="Audits"') < html.index('id="Data"')
+    assert f"{audit['samples']['copied_looks']:.1%} of the samples are closer to a training image than" in html and 'had been in the test set' in html
+    assert 'No two images of different splits look like the same picture' in html and '>nan<' not in html
+
+
+def test_too_little_for_an_audit_is_said(tmp_path):
+    "Two images per class: no match by label, hence no diversity and no shortcut; without examiner no labels"
+    few = simulate(seed=4, size=16, n_train=60, n_val=4, n_test=6, n_pool=0, n_shift=0)
+    settings = [f'{k}={v}' for k, v in (TINY | dict(labels_per_class=2, examiner_updates=0)).items()]
+    run_study(read_study('your-images', [*settings, 'arms=real,add', f'source={write_npz(tmp_path/"few.npz", few)}'], replicates=1), tmp_path/'out')
+    rows, html = pd.read_parquet(tmp_path/'out'/'ledger.parquet'), (tmp_path/'out'/'report.html').read_text()
+    assert set(rows.metric[rows.arm == 'audit']) == {'copied_looks', 'nearest_looks'}
+    for audit in ('labels', 'diversity', 'told apart', 'source shortcut'): assert f'Not measured: {audit}.' in html
+    assert 'Not measured: copies' not in html
 
 
 def test_a_leak_stops_the_study_before_anything_is_written(data, tmp_path):
