@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['AuditError', 'features', 'label_fidelity', 'neighbourhoods', 'frechet_distance', 'kernel_distance', 'fair_halves',
            'diversity', 'looks', 'orientations', 'nearest', 'memorisation', 'copies_figure', 'near_duplicates',
-           'pairs_figure', 'spectra', 'told_apart', 'restyled', 'shortcut', 'shortcut_figure', 'audit', 'audit_figure']
+           'pairs_figure', 'spectra', 'told_apart', 'restyled', 'style_effects', 'shortcut', 'shortcut_figure', 'some',
+           'Audit', 'audit', 'audit_table', 'not_measured', 'audit_figure']
 
 # %% ../nbs/library/34_audits.ipynb #c003
-from dataclasses import replace
-from itertools import combinations
+import warnings
+from dataclasses import dataclass, field, replace
+from itertools import combinations, cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -61,7 +63,8 @@ def label_fidelity(examiner, synthetic, real, seed=0, shuffles=19):
     found = dict(samples=_recognised(truth, probs, task), real=_recognised(real.labels >= .5, examiner.predict(real), task), chance=shuffled.mean(0))
     rows = []
     for i, metric in enumerate(('label_auroc', 'label_ap', 'label_recall')):
-        rows += [(split, metric, np.nanmean(v[i])) for split, v in found.items()] + [('chance_high', metric, np.nanmean(shuffled[:, i], 1).max())]
+        if not np.isfinite(found['samples'][i]).any(): continue
+        rows += [(split, metric, np.nanmean(v[i])) for split, v in found.items() if np.isfinite(v[i]).any()] + [('chance_high', metric, np.nanmean(shuffled[:, i], 1).max())]
         rows += [(split, f'{metric}:{c}', x) for split, v in (found | dict(chance_high=shuffled.max(0))).items() for c, x in zip(synthetic.classes, v[i]) if np.isfinite(x)]
     return pd.DataFrame(rows, columns=['split', 'metric', 'value'])
 
@@ -123,6 +126,7 @@ def fair_halves(
 def diversity(real, synthetic, cuts, k=5):
     "Rows `split, metric, value` of precision, recall, density, coverage, frechet, kernel_distance: `samples` and, as floor, `real`; features `(N, D)` and the cuts of `fair_halves`"
     centre, scale = real.mean(0), np.sqrt(real.var(0).sum())
+    if not scale > 1e-9: raise AuditError('all held-out images are the same to the examiner')
     real, synthetic = (real - centre)/scale, (synthetic - centre)/scale
     compared = lambda a, b: neighbourhoods(a, b, k) | dict(frechet=frechet_distance(a, b), kernel_distance=kernel_distance(a, b, gamma=1))
     found = [(split, metric, value) for (i, j), (u, v) in cuts for split, result in
@@ -291,17 +295,31 @@ def restyled(s, real, synthetic):
     x = np.fft.ifft2(np.fft.fft2(s.images/s.max_value, axes=(1, 2))*factor, axes=(1, 2)).real
     return replace(s, images=(x.clip(0, 1)*s.max_value).round().astype(s.images.dtype))
 
-def shortcut(
-    arm, baseline,          # trained classifiers: with and without synthetic images
-    held_out, synthetic,    # ImageSet: real images that neither has seen; samples
+def style_effects(
+    models,                 # name -> trained classifier, of arms and of the `baseline`
+    held_out, synthetic,    # ImageSet: real images that none of them has seen; samples
     seed=0,
 ):
-    "Rows `split, metric, value`: `shortcut` in [0, 1] of the `arm`, of the `baseline`, and, as floor, of the arm under a look taken from other `real` images"
+    """Table `arm, split, class, change`: how each class's mean probability changes when held-out images get the look of the `samples`, or, as floor, of other `real` images.
+    AuditError if fewer than 12 samples match"""
     rng, (i, j) = np.random.default_rng([seed, 313]), _same_labels(held_out, synthetic, seed)
     half, other = np.array_split(rng.permutation(len(held_out)), 2)
-    like, alike = restyled(held_out, held_out[i], synthetic[j]), restyled(held_out, held_out[half], held_out[other])
-    size = lambda model, s: float(np.abs((model.predict(s) - model.predict(held_out)).mean(0)).mean())
-    return pd.DataFrame([('arm', 'shortcut', size(arm, like)), ('baseline', 'shortcut', size(baseline, like)), ('real', 'shortcut', size(arm, alike))], columns=['split', 'metric', 'value'])
+    views = dict(samples=restyled(held_out, held_out[i], synthetic[j]), real=restyled(held_out, held_out[half], held_out[other]))
+    found = []
+    for name, model in models.items():
+        before = model.predict(held_out)
+        found += [(name, split, c, float(x)) for split, s in views.items() for c, x in zip(held_out.classes, (model.predict(s) - before).mean(0))]
+    return pd.DataFrame(found, columns=['arm', 'split', 'class', 'change'])
+
+def shortcut(
+    effects,            # table of `style_effects`
+    baseline='real',    # the classifier that was never given a sample
+):
+    "Rows `arm` ('audit'), `split`, `metric`, `value`: `shortcut:<arm>` in [0, 1] under the look of the `samples`, as floor under that of other `real` images, and of the `baseline` under that of the samples"
+    size = effects.assign(change=effects.change.abs()).groupby(['arm', 'split'], sort=False).change.mean()
+    rows = [('audit', split, f'shortcut:{arm}', value) for arm in effects.arm.unique() if arm != baseline for split, value in
+            (('samples', size[arm, 'samples']), ('real', size[arm, 'real']), ('baseline', size[baseline, 'samples']))]
+    return pd.DataFrame(rows, columns=['arm', 'split', 'metric', 'value'])
 
 def _same_labels(held_out, synthetic, seed):
     "Indices of held-out images and samples with the same labels, pair by pair"
@@ -310,47 +328,125 @@ def _same_labels(held_out, synthetic, seed):
     return i, j
 
 # %% ../nbs/library/34_audits.ipynb #c069
-def shortcut_figure(arms, baseline, held_out, synthetic, seed=0):
-    "Change of each class's mean probability when held-out images get the samples' look: name -> trained classifier, beside the baseline. The shortcut is the mean length of the bars"
-    i, j = _same_labels(held_out, synthetic, seed)
-    like = restyled(held_out, held_out[i], synthetic[j])
-    moved = {name: (m.predict(like) - m.predict(held_out)).mean(0) for name, m in (dict(baseline=baseline) | arms).items()}
+def shortcut_figure(effects):
+    "Change of each class's mean probability when held-out images get the samples' look, from `style_effects`, a bar per classifier. The shortcut is the mean length of the bars"
+    here = effects[effects.split == 'samples']
+    moved, classes = {name: t.change.to_numpy() for name, t in here.groupby('arm', sort=False)}, list(here['class'].unique())
     looks_of = [('.75', ''), ('#0072b2', ''), ('#d55e00', '///'), ('#009e73', '...'), ('#cc79a7', 'xx'), ('#56b4e9', '\\\\')]
     with rc_context(THEME):
-        fig, ax = plt.subplots(figsize=(6.6, .6 + .13*len(held_out.classes)*(1 + len(arms))), dpi=80, layout='constrained'); plt.close(fig)
-        height, at = .8/len(moved), np.arange(len(held_out.classes))
-        for n, ((name, x), (colour, hatch)) in enumerate(zip(moved.items(), looks_of)):
+        fig, ax = plt.subplots(figsize=(6.6, .9 + .13*len(classes)*len(moved)), dpi=80, layout='constrained'); plt.close(fig)
+        height, at = .8/len(moved), np.arange(len(classes))
+        for n, ((name, x), (colour, hatch)) in enumerate(zip(moved.items(), cycle(looks_of))):
             ax.barh(at + (n + .5)*height - .4, x, height, color=colour, hatch=hatch, edgecolor='white', lw=0, label=f'{name}: {np.abs(x).mean():.3f}')
         ax.axvline(0, color='k', lw=.8)
-        ax.set(yticks=at, yticklabels=[c.replace('_', ' ') for c in held_out.classes], ylim=(len(at) - .5, -.5), xlabel='change of mean probability'); ax.legend(title='shortcut', alignment='left')
-        return _finish(fig, 'What changes when real images are given the look of the samples', f'{len(held_out)} held-out images, before and after; their content and labels stay.')
+        ax.set(yticks=at, yticklabels=[c.replace('_', ' ') for c in classes], ylim=(len(at) - .5, -.5), xlabel='change of mean probability'); ax.legend(title='shortcut', alignment='left')
+        return _finish(fig, 'What changes when real images are given the look of the samples', 'Held-out images before and after; their content and labels stay.')
 
 # %% ../nbs/library/34_audits.ipynb #c072
+def some(s, most=400, seed=0):
+    "At most `most` images of `s`, drawn at random"
+    return s[np.sort(np.random.default_rng([seed, 317]).permutation(len(s))[:most])] if len(s) > most else s
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """The audits of one replicate. `rows`: `arm` ('audit'), `split`, `metric`, `value`; splits are `samples`, `real` (the same measure on held-out images), `chance` and `chance_high`"""
+    rows: pd.DataFrame
+    left_out: dict                      # what could not be measured -> why
+    copies: pd.DataFrame | None         # of `memorisation`
+    train: object                       # the images looked at: ImageSet
+    held_out: object
+    synthetic: object
+
 def audit(
-    examiner,       # `classifiers.Trained` on all real training images, used for nothing else
+    examiner,       # `classifiers.Trained` on all real training images, used for nothing else; None: labels and features are not audited
     train,          # ImageSet the generator was fitted on (pool included)
     held_out,       # real labelled images that neither examiner nor generator was fitted on
     synthetic,      # ImageSet with the requested labels
     seed=0,
     most=400,       # held-out images and samples that are looked at, drawn at random
 ):
-    """Rows `arm` ('audit'), `split`, `metric`, `value` of label fidelity, diversity, separability and copying. Splits: `samples`; `real`, the floor of the same measure on held-out
-    images; `chance` (and `chance_high`). AuditError for unlabelled or too few images"""
-    rng = np.random.default_rng([seed, 317])
-    held_out, synthetic = (s[np.sort(rng.permutation(len(s))[:most])] for s in (held_out, synthetic))
-    cuts = list(fair_halves(held_out, synthetic, seed))
-    in_features = [features(examiner, s) for s in (held_out, synthetic)]
-    in_spectrum = [np.log(spectra(s.images) + 1e-4).reshape(len(s), -1) for s in (held_out, synthetic)]
-    copies = memorisation(train, held_out, synthetic, examiner)
-    copy_rows = [row for space, t in copies.groupby('space', sort=False) for row in
-                 [('samples', f'copied_{space}', t[t.set == 'samples'].copied.mean()), ('chance', f'copied_{space}', t.chance.iloc[0])] +
-                 [(name, f'nearest_{space}', t[t.set == name].ratio.median()) for name in ('samples', 'real')]]
-    rows = [label_fidelity(examiner, synthetic, held_out, seed), diversity(*in_features, cuts),
-            told_apart(*[dict(features=f, spectrum=p) for f, p in zip(in_features, in_spectrum)], cuts[:3], seed), pd.DataFrame(copy_rows, columns=['split', 'metric', 'value'])]
-    return pd.concat(rows, ignore_index=True).assign(arm='audit')[['arm', 'split', 'metric', 'value']]
+    "The `Audit` of label fidelity, diversity, separability and copying"
+    held_out, synthetic, rows, left_out = some(held_out, most, seed), some(synthetic, most, seed), [], {}
+    def measure(what, of, needs_examiner=False):
+        if needs_examiner and examiner is None: left_out[what] = 'there is no examiner'; return
+        try: rows.append(of())
+        except AuditError as e: left_out[what] = str(e)
+    found = [None]
+    def copying():
+        found[0] = memorisation(train, held_out, synthetic, examiner)
+        return _copy_rows(found[0])
+    spaces = [dict(spectrum=np.log(spectra(s.images) + 1e-4).reshape(len(s), -1)) for s in (held_out, synthetic)]
+    if examiner is not None:
+        for space, s in zip(spaces, (held_out, synthetic)): space['features'] = features(examiner, s)
+    cuts = lambda n: list(fair_halves(held_out, synthetic, seed))[:n]
+    measure('labels', lambda: label_fidelity(examiner, synthetic, held_out, seed), needs_examiner=True)
+    measure('diversity', lambda: diversity(*[space['features'] for space in spaces], cuts(5)), needs_examiner=True)
+    measure('told apart', lambda: told_apart(*spaces, cuts(3), seed))
+    measure('copies', copying)
+    table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=['split', 'metric', 'value'])
+    return Audit(table[np.isfinite(table.value.astype(float))].assign(arm='audit')[['arm', 'split', 'metric', 'value']].reset_index(drop=True), left_out, found[0], train, held_out, synthetic)
 
-# %% ../nbs/library/34_audits.ipynb #c076
-_marks = dict(samples=('#0072b2', '^', 'samples'), real=('#000000', 'o', 'real, held out'), chance=('#8c8c8c', 'x', 'chance'))
+def _copy_rows(copies):
+    "Copy rates and median ratios of a table of `memorisation`"
+    return pd.DataFrame([row for space, t in copies.groupby('space', sort=False) for row in
+                         [('samples', f'copied_{space}', t[t.set == 'samples'].copied.mean()), ('chance', f'copied_{space}', t.chance.iloc[0])] +
+                         [(name, f'nearest_{space}', t[t.set == name].ratio.median()) for name in ('samples', 'real')]], columns=['split', 'metric', 'value'])
+
+# %% ../nbs/library/34_audits.ipynb #c078
+_readings = {
+    'label_auroc': ('shows the requested label', 'Of two samples, only one of which was asked to show a class, the examiner names the right one in {s:.0%}; of two real images in {r:.0%}, guessing in 50%.'),
+    'precision': ('looks like a real image', '{s:.0%} of the samples lie where real images lie, and {r:.0%} of other real images do.'),
+    'recall': ('variety', '{s:.0%} of the real images lie where samples lie, and {r:.0%} where other real images lie.'),
+    'density': ('density', 'Around real images, samples are {x:.2f} times as dense as other real images.'),
+    'coverage': ('coverage', '{s:.0%} of the real images have a sample for a neighbour, and {r:.0%} another real image.'),
+    'frechet': ('Fréchet distance', 'Samples are {s:.2f} away from real images; other real images are {r:.2f} away.'),
+    'kernel_distance': ('kernel distance', 'The same without assuming a shape: {s:.2f} against {r:.2f}; 0 is no difference.'),
+    'told_apart_features': ('told apart by content', 'By shapes, a sample is told from a real image in {s:.0%} of pairs, a real image from a real one in {r:.0%}; guessing: 50%.'),
+    'told_apart_spectrum': ('told apart by texture', 'By sharpness and noise, a sample is told from a real image in {s:.0%} of pairs, a real image from a real one in {r:.0%}.'),
+    'copied_looks': ('copies, by looks', '{s:.1%} of the samples are closer to a training image than {c:.1%} of held-out real images are.'),
+    'copied_features': ('copies, by features', "The same in the examiner's features: {s:.1%} against {c:.1%}."),
+    'shortcut': ('{arm}: depends on the look', 'Given the look of samples, real images change their probabilities by {s:.3f}, given that of other real images by {r:.3f}; {b:.3f} if the classifier never saw a sample.')}
+_measures = dict(labels=('label_auroc',), diversity=('precision', 'recall', 'density', 'coverage', 'frechet', 'kernel_distance'),
+                 **{'told apart': ('told_apart_features', 'told_apart_spectrum'), 'copies': ('copied_looks', 'copied_features'), 'source shortcut': ('shortcut',)})
+_needs = dict(labels='an examiner (`examiner_updates` above 0)', diversity='an examiner, and 12 samples with the labels of either half of the validation images',
+              copies='at least 3 images that the generator was fitted on', **{'told apart': '12 samples with the labels of either half of the validation images (by content: and an examiner)',
+              'source shortcut': 'an arm with synthetic images, the arm `real`, and 12 samples with the labels of validation images'})
+
+def audit_table(rows):
+    "One line per measure: `audit`, means over replicates of `samples` (and `low`, `high`, the range), `real`, `chance`, and a `reading` in words; the least visible class after its mean"
+    rows = rows[rows.arm == 'audit']
+    mean, ranges = rows.groupby(['metric', 'split'], sort=False).value.mean(), rows[rows.split == 'samples'].groupby('metric').value.agg(['min', 'max'])
+    lines = []
+    for metric in rows[rows.split == 'samples'].metric.unique():
+        kind, _, of = metric.partition(':')
+        if kind not in _readings or of and kind != 'shortcut': continue
+        name, reading = _readings[kind]
+        s, r, c, b = (mean.get((metric, split), np.nan) for split in ('samples', 'real', 'chance', 'baseline'))
+        if not np.isfinite(r) and kind == 'label_auroc': reading = reading.split(';')[0] + '; there are too few real images to compare with, guessing in 50%.'
+        lines.append((name.format(arm=of), s, *ranges.loc[metric], r, c, reading.format(s=s, r=r, c=c, b=b, x=s/r if r else np.nan)))
+        if metric == 'label_auroc': lines += _least_visible(mean, ranges)
+    return pd.DataFrame(lines, columns=['audit', 'samples', 'low', 'high', 'real', 'chance', 'reading'])
+
+def _least_visible(mean, ranges):
+    "The line of the class that the examiner sees least in samples, if there are several"
+    classes = {m: v for (m, split), v in mean.items() if m.startswith('label_auroc:') and split == 'samples'}
+    if len(classes) < 2: return []
+    metric = min(classes, key=classes.get)
+    r, c, name = mean.get((metric, 'real'), np.nan), mean.get((metric, 'chance'), np.nan), metric.split(':', 1)[1].replace('_', ' ')
+    return [('… least visible class', classes[metric], *ranges.loc[metric], r, c, f'{name}: in {classes[metric]:.0%} of pairs' + (f'; of real images in {r:.0%}.' if np.isfinite(r) else '; no real image to compare with.'))]
+
+def not_measured(rows):
+    "A sentence per audit that is missing from `rows`, in all or in some replicates"
+    rows = rows[(rows.arm == 'audit') & (rows.split == 'samples')]
+    n = rows.replicate.nunique() if 'replicate' in rows else 1
+    for audit, metrics in _measures.items():
+        kinds = rows[[m.partition(':')[0] in metrics for m in rows.metric]]
+        there = (kinds.replicate.nunique() if 'replicate' in rows else 1) if len(kinds) else 0
+        if not there: yield f'Not measured: {audit}. It needs {_needs[audit]}.'
+        elif there < n: yield f'Measured in {there} of {n} replicates: {audit}. It needs {_needs[audit]}.'
+
+# %% ../nbs/library/34_audits.ipynb #c082
+_marks = dict(samples=('#0072b2', '^', 'samples'), real=('#000000', 'o', 'real, held out'), chance=('#8c8c8c', 'x', 'chance'), baseline=('#d55e00', 's', 'arm without samples'))
 
 def _dots(ax, rows, metrics, names):
     "One line per metric: mean mark of samples, real and chance; each replicate as a small dot"
@@ -359,29 +455,57 @@ def _dots(ax, rows, metrics, names):
             x = rows[(rows.split == split) & (rows.metric == metric)].value
             if not len(x): continue
             if len(x) > 1: ax.plot(x, np.full(len(x), y), '.', color=colour, alpha=.35, ms=4, zorder=2)
-            ax.plot(x.mean(), y, marker, color=colour, ms=7, mfc='white' if split == 'real' else colour, mew=1.5, zorder=3)
-    ax.set(yticks=range(len(metrics)), yticklabels=names, ylim=(len(metrics) - .5, -.5)); ax.grid(axis='y', color='.92'); ax.set_axisbelow(True)
+            ax.plot(x.mean(), y, marker, color=colour, ms=5.5 if marker == 's' else 7, mfc=colour if marker in '^x' else 'white', mew=1.5, zorder=3)
+    ax.set(yticks=range(len(metrics)), yticklabels=names, ylim=(len(metrics) - .4, -.6)); ax.grid(axis='y', color='.92'); ax.set_axisbelow(True)
+
+def _panels(rows):
+    "Key -> title, metrics and their names of the panels that have rows"
+    there = list(rows[rows.split == 'samples'].metric.unique())
+    after = lambda m: m.split(':', 1)[1].replace('_', ' ')
+    panels = dict(label=('Labels: AUROC of the examiner', {m: after(m) if ':' in m else 'mean of classes' for m in there if m.startswith('label_auroc')}),
+                  spread=('Diversity and coverage', {m: m for m in ('precision', 'recall', 'density', 'coverage')}),
+                  distance=('Distance from real images', dict(frechet='Fréchet', kernel_distance='kernel')),
+                  apart=('Told apart from real: AUROC', dict(told_apart_features='by features', told_apart_spectrum='by spectrum')),
+                  copies=('Copies of training images', dict(copied_looks='by looks', copied_features='by features')),
+                  shortcut=('Probabilities that depend on the look', {m: after(m) for m in there if m.startswith('shortcut:')}))
+    kept = {key: (title, {m: name for m, name in metrics.items() if m in there}) for key, (title, metrics) in panels.items()}
+    return {key: panel for key, panel in kept.items() if panel[1]}
+
+def _audit_title(mean):
+    "The finding, from what there is"
+    value = lambda metric, split: mean.get((split, metric))
+    parts = [f'{name} {value(metric, "samples"):.2f} (real {value(metric, "real"):.2f})' for name, metric in (('labels', 'label_auroc'), ('coverage', 'coverage'))
+             if value(metric, 'samples') is not None and value(metric, 'real') is not None]
+    if value('copied_looks', 'samples') is not None: parts.append(f'copies {value("copied_looks", "samples"):.0%}')
+    return ', '.join(parts).capitalize() or 'Samples beside real images'
 
 def audit_figure(rows):
-    "Rows of `audit` (of one replicate, or of several with a column `replicate`): labels per class, diversity, distances, separability, copying; samples beside real held-out images and chance"
+    """Rows of an `Audit` and of `shortcut` (of one replicate, or of several with a column `replicate`): labels per class, diversity, distances, separability, copying, shortcut; samples beside
+    real held-out images and chance. AuditError if there are no rows of an audit"""
     rows = rows[rows.arm == 'audit']
-    mean = rows.groupby(['split', 'metric']).value.mean()
-    if ('samples', 'coverage') not in mean.index: raise AuditError('no rows of an audit: expected arm audit with metric coverage')
-    classes = [m for m in rows.metric.unique() if m.startswith('label_auroc:')]
-    spaces = [s for s in ('looks', 'features') if ('samples', f'copied_{s}') in mean.index]
+    panels, mean = _panels(rows), rows.groupby(['split', 'metric']).value.mean()
+    if not panels: raise AuditError('no rows of an audit: expected arm audit and split samples')
+    left = [key for key in ('label', 'shortcut') if key in panels]
+    right = [key for key in panels if key not in left]
+    if not left: left, right = right[::2], right[1::2]
+    tall = lambda key: .55 + .2*max(2, len(panels[key][1]))
     with rc_context(THEME):
-        fig, axes = plt.subplot_mosaic([['label', 'spread'], ['label', 'distance'], ['apart', 'copies']], figsize=(8.2, 4.9), dpi=80, layout='constrained',
-                                       height_ratios=(4, 2, 2), width_ratios=(1, 1)); plt.close(fig)
-        _dots(axes['label'], rows, ['label_auroc', *classes], ['mean of classes'] + [c.split(':', 1)[1].replace('_', ' ') for c in classes])
-        axes['label'].set_title('Labels: AUROC of the examiner')
-        _dots(axes['spread'], rows, ['precision', 'recall', 'density', 'coverage'], ['precision', 'recall', 'density', 'coverage']); axes['spread'].set_title('Diversity and coverage'); axes['spread'].set_xlim(0, max(1.1, rows[rows.metric == 'density'].value.max()*1.05))
-        _dots(axes['distance'], rows, ['frechet', 'kernel_distance'], ['Fréchet', 'kernel']); axes['distance'].set_title('Distance from real images'); axes['distance'].axvline(0, color='.6', lw=.8, zorder=0)
-        _dots(axes['apart'], rows, ['told_apart_features', 'told_apart_spectrum'], ['by features', 'by spectrum']); axes['apart'].set_title('Told apart from real: AUROC'); axes['apart'].axvline(.5, color='.6', lw=.8, zorder=0)
-        _dots(axes['copies'], rows, [f'copied_{s}' for s in spaces], [f'by {s}' for s in spaces]); axes['copies'].set_title('Copies of training images'); axes['copies'].xaxis.set_major_formatter(lambda x, _: f'{x:.0%}')
-        axes['copies'].set_xlim(-.01, max(.06, rows[rows.metric.str.startswith('copied_')].value.max()*1.08)); axes['apart'].set_xlim(min(.4, mean['real']['told_apart_features'] - .03), 1.02)
-        marks = [plt.Line2D([], [], ls='', color=c, marker=m, ms=7, mfc='white' if s == 'real' else c, mew=1.5, label=name) for s, (c, m, name) in _marks.items()]
-        fig.legend(handles=marks, loc='upper right', ncols=3, columnspacing=.8, handletextpad=.1, borderaxespad=.2)
-        s, r = mean['samples'], mean['real']
+        fig = plt.figure(figsize=(8.2, 1.3 + max(sum(map(tall, side)) for side in (left, right))), dpi=80, layout='constrained'); plt.close(fig)
+        grid = fig.add_gridspec(1, 2 if right else 1)
+        for column, side in enumerate(filter(None, (left, right))):
+            for place, key in zip(grid[column].subgridspec(len(side), 1, height_ratios=list(map(tall, side))), side):
+                ax, (title, metrics) = fig.add_subplot(place), panels[key]
+                _dots(ax, rows, list(metrics), list(metrics.values())); ax.set_title(title)
+                shown = rows[rows.metric.isin(metrics) & rows.split.isin(_marks)].value
+                if key in ('label', 'apart'): ax.axvline(.5, color='.6', lw=.8, zorder=0); ax.set_xlim(min(.4, shown.min() - .03), 1.02)
+                if key == 'distance': ax.axvline(0, color='.6', lw=.8, zorder=0)
+                if key == 'spread': ax.set_xlim(-.02, max(1.1, shown.max()*1.05))
+                if key == 'copies': ax.xaxis.set_major_formatter(lambda x, _: f'{x:.0%}'); ax.set_xlim(-.01, max(.06, shown.max()*1.08))
+                if key == 'shortcut': ax.set_xlim(0, max(.05, shown.max()*1.08))
+        marks = [plt.Line2D([], [], ls='', color=c, marker=m, ms=5.5 if m == 's' else 7, mfc=c if m in '^x' else 'white', mew=1.5, label=name)
+                 for s, (c, m, name) in _marks.items() if (rows.split == s).any()]
+        legend = fig.legend(handles=marks, loc='upper left', bbox_to_anchor=(0, 1 - .26/fig.get_figheight()), ncols=4, columnspacing=1, handletextpad=.1, borderaxespad=0)
+        legend.set_in_layout(False)
         n = rows.replicate.nunique() if 'replicate' in rows else 1
-        return _finish(fig, f"Labels {s.label_auroc:.2f} (real {r.label_auroc:.2f}), coverage {s.coverage:.2f} ({r.coverage:.2f}), copies {s.copied_looks:.0%}",
-                       f'{n} replicate{"s"*(n != 1)}. Real: the same measure between halves of the held-out images (labels: on held-out images).\nChance: shuffled requests; unseen real images called copies.')
+        return _finish(fig, _audit_title(mean) + '\n', f'{n} replicate{"s"*(n != 1)}. Real: the same measure between halves of the held-out images (labels: on held-out images). '
+                       'Chance: shuffled requests;\nunseen real images called copies. Dependence on the look: change of class probabilities when real images are given the look of the samples.')

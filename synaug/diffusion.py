@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['straight', 'cosine', 'linear', 'objectives', 'Path', 'log_alpha_bar', 'interpolate', 'Objective', 'orthogonalized',
            'Muon', 'default_device', 'autocast', 'placed', 'split_parameters', 'ema_update', 'denoising_loss', 'fit',
-           'denoiser', 'karras_sigmas', 'dpm_solver', 'sample']
+           'denoiser', 'karras_sigmas', 'dpm_solver', 'ddpm_sigmas', 'ddim', 'scheduled', 'sample', 'counting']
 
 # %% ../nbs/library/10_diffusion.ipynb #c003
 import math
 from copy import deepcopy
 from dataclasses import dataclass
+from inspect import signature
 from typing import Callable
 
 import torch
@@ -58,6 +59,7 @@ _targets = {  # name: (what is predicted, image from the prediction)
 
 def _uniform(n, generator): return torch.rand(n, generator=generator)
 def _logit_normal(n, generator): return torch.randn(n, generator=generator).sigmoid()
+def _thousandths(n, generator): return (torch.randint(1000, (n,), generator=generator) + 1)/1000
 def _lognormal_sigma(n, generator): return cosine.time((torch.randn(n, generator=generator)*1.2 - 1.2).exp())
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Objective:
 
 objectives = dict(flow=Objective(straight, 'velocity', _logit_normal), edm=Objective(cosine, 'v', _lognormal_sigma),
                   v=Objective(cosine, 'v', _uniform), x0=Objective(cosine, 'x0', _uniform),
-                  epsilon=Objective(cosine, 'epsilon', _uniform), ddpm=Objective(linear, 'epsilon', _uniform))
+                  epsilon=Objective(cosine, 'epsilon', _uniform), ddpm=Objective(linear, 'epsilon', _thousandths))
 
 # %% ../nbs/library/10_diffusion.ipynb #c018
 def orthogonalized(m, steps=5):
@@ -150,13 +152,13 @@ def denoising_loss(net, objective, x0, labels, generator, p_drop=.1):
     with autocast(device): out = net(x_t, t, labels.nan_to_num(), keep)
     return F.mse_loss(out.float(), y)
 
-def fit(net, batches, objective, steps, batch_size=32, lr=4e-3, muon_lr=.02, ema_decay=.998, p_drop=.1, warmup=100, seed=0, progress=True):
-    "Train `net` on `batches(generator, n) -> (x0, labels)`; returns (the averaged network, loss per step)"
+def fit(net, batches, objective, steps, batch_size=32, lr=4e-3, muon_lr=.02, ema_decay=.998, p_drop=.1, warmup=100, seed=0, progress=True, optimizer=None):
+    "Train `net` on `batches(generator, n) -> (x0, labels)`; `optimizer(parameters, lr)` replaces Muon, AdamW and their schedule; returns (the averaged network, loss per step)"
     generator = torch.Generator().manual_seed(seed)
     hidden, rest = split_parameters(net)
-    optimizers = [Muon(hidden, muon_lr), torch.optim.AdamW(rest, lr, betas=(.9, .99), weight_decay=0.)]
+    optimizers = [optimizer(net.parameters(), lr)] if optimizer else [Muon(hidden, muon_lr), torch.optim.AdamW(rest, lr, betas=(.9, .99), weight_decay=0.)]
     warmup = min(warmup, steps//5)
-    schedulers = [torch.optim.lr_scheduler.LambdaLR(o, lambda i: min((i+1)/(warmup+1), (steps-i)/(steps-warmup))) for o in optimizers]
+    schedulers = [torch.optim.lr_scheduler.LambdaLR(o, lambda i: 1. if optimizer else min((i+1)/(warmup+1), (steps-i)/(steps-warmup))) for o in optimizers]
     ema, losses = deepcopy(net).eval().requires_grad_(False), []
     net.train()
     bar = tqdm(range(steps), desc='training the generator', unit='step', disable=not progress, mininterval=1)
@@ -209,13 +211,68 @@ def dpm_solver(denoise, x, sigmas):
         x = s_next/s * x - math.expm1(-h)*d_mix
         previous, h_previous = d, h
 
-def sample(net, objective, labels, shape, steps=12, guidance=1., seed=0, batch_size=128, progress=True):
-    "Images `(N, *shape)` for `labels` `(N, K)`, in the units the network was trained in; each image has its own noise, so batch size does not change it"
-    device, sigmas, images = labels.device, karras_sigmas(steps), []
-    noise = torch.randn((len(labels), *shape), generator=torch.Generator().manual_seed(seed))
-    with tqdm(total=len(labels), desc='sampling', unit='image', disable=not progress, mininterval=1) as bar:
-        for y, z in zip(labels.split(batch_size), noise.split(batch_size)):
-            x = placed(z, device) * float(sigmas[0])
-            images.append(dpm_solver(denoiser(net, objective, y, guidance), x, sigmas))
-            bar.update(len(y))
+# %% ../nbs/library/10_diffusion.ipynb #c029
+def ddpm_sigmas(steps=1000):
+    "Noise levels `(steps+1,)` of DDPM's schedule at evenly spaced times, then 0; 1000 steps visit every level"
+    alpha, sigma = linear.alpha_sigma(torch.linspace(1, 0, steps+1, dtype=torch.float64))
+    return sigma/alpha
+
+@torch.no_grad()
+def ddim(denoise, x, sigmas, eta=0., noise=torch.randn_like):
+    "From noise `x` (standard deviation sigmas[0]) to images by DDIM; `eta=1` is DDPM's ancestral sampling, `noise(x)` its fresh noise"
+    sigmas = [float(s) for s in sigmas]
+    for s, s_next in zip(sigmas, sigmas[1:]):
+        d = denoise(x, s)
+        fresh = eta * s_next * math.sqrt(1 - (s_next/s)**2)
+        x = d + math.sqrt(s_next**2 - fresh**2)/s * (x-d)
+        if fresh: x = x + fresh*noise(x)
+    return x
+
+# %% ../nbs/library/10_diffusion.ipynb #c031
+@torch.no_grad()
+def scheduled(denoise, x, scheduler, steps, eta=0., generators=None):
+    "From noise `x` (standard deviation 1) to images by a variance-preserving `diffusers` scheduler; `generators` one per image, for its fresh noise"
+    if not hasattr(scheduler, 'alphas_cumprod') or scheduler.init_noise_sigma != 1:
+        raise SynaugError(f'sampler={type(scheduler).__name__} does not start from noise of unit variance; take DDPMScheduler, DDIMScheduler, DPMSolverMultistepScheduler or the like')
+    ours = dict(prediction_type='sample', clip_sample=False, thresholding=False)
+    scheduler = type(scheduler).from_config(scheduler.config, **{k: v for k, v in ours.items() if k in scheduler.config})
+    scheduler.set_timesteps(steps)
+    accepted = signature(scheduler.step).parameters
+    options = {k: v for k, v in dict(eta=eta, generator=generators).items() if k in accepted}
+    for i, t in enumerate(scheduler.timesteps):
+        sigma = scheduler.sigmas[i] if hasattr(scheduler, 'sigmas') else (1/scheduler.alphas_cumprod[t] - 1)**.5
+        x = scheduler.step(denoise(x * (1+sigma**2)**.5, sigma), t, x, **options).prev_sample
+    return x
+
+# %% ../nbs/library/10_diffusion.ipynb #c033
+def sample(net, objective, labels, shape, steps=12, guidance=1., seed=0, batch_size=128, progress=True, sampler='dpm-solver', eta=0.):
+    """Images `(N, *shape)` for `labels` `(N, K)`, in the units the network was trained in.
+
+    `sampler`: 'dpm-solver' (few steps), 'ddim' (with its `eta`), 'ddpm' (1000 steps visit every noise level), or a variance-preserving scheduler of `diffusers`"""
+    if isinstance(sampler, str) and sampler not in ('dpm-solver', 'ddim', 'ddpm'):
+        raise SynaugError(f'sampler={sampler!r} is not one of dpm-solver, ddim, ddpm, nor a diffusers scheduler')
+    device, images = labels.device, []
+    start = torch.randn((len(labels), *shape), generator=torch.Generator().manual_seed(seed))
+    seeds = torch.randint(2**32, (len(labels),), generator=torch.Generator().manual_seed(seed)).tolist()
+    with tqdm(total=-(-len(labels)//batch_size)*steps, desc='sampling', unit='step', disable=not progress, mininterval=1) as bar:
+        for i in range(0, len(labels), batch_size):
+            part = slice(i, i+batch_size)
+            z, generators = placed(start[part], device), [torch.Generator(device).manual_seed(s) for s in seeds[part]]
+            noise = lambda x: placed(torch.stack([torch.randn(shape, generator=g, device=device) for g in generators]), device)
+            denoise = counting(denoiser(net, objective, labels[part], guidance), bar)
+            if sampler == 'dpm-solver':
+                sigmas = karras_sigmas(steps)
+                x = dpm_solver(denoise, z*float(sigmas[0]), sigmas)
+            elif isinstance(sampler, str):
+                sigmas = ddpm_sigmas(steps)
+                x = ddim(denoise, z*math.sqrt(1+float(sigmas[0])**2), sigmas, 1. if sampler == 'ddpm' else eta, noise)
+            else: x = scheduled(denoise, z, sampler, steps, eta, generators)
+            images.append(x)
     return torch.cat(images)
+
+def counting(f, bar):
+    "`f`, moving the progress bar at each call"
+    def counted(*args):
+        bar.update()
+        return f(*args)
+    return counted

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['GAP', 'CONTROLS', 'LedgerError', 'paired', 'bca', 'signed_sums', 'sign_flip', 'holm', 'smallest_p',
            'replicates_needed', 'equivalence', 'verdict', 'detection_shifts', 'detectable_effect', 'add_gaps',
-           'arm_kind', 'arm_amount', 'is_control', 'verdicts', 'gaps', 'weighted_mean', 'hierarchical_bootstrap',
-           'metric_name', 'summary_sentence']
+           'arm_kind', 'arm_amount', 'is_control', 'verdicts', 'gaps', 'weighted_mean', 'hierarchical_intervals',
+           'hierarchical_bootstrap', 'metric_name', 'summary_sentences', 'summary_sentence']
 
 # %% ../nbs/library/31_statistics.ipynb #c003
 import re
@@ -196,33 +196,38 @@ def weighted_mean(rows, weights):
     "Mean of the column `value` under each row of `weights` (draws, images): a statistic for `hierarchical_bootstrap`"
     return weights @ rows.value.to_numpy(float) / weights.sum(1)
 
-def hierarchical_bootstrap(
+def hierarchical_intervals(
     table,                   # one row per scored image: replicate, group, arm, and what `statistic` reads
-    arm,
     baseline='real',
     statistic=weighted_mean, # rows of one replicate and arm, weights (draws, images) -> scores (draws,); NaN where undefined
     level=.95,
     n_boot=1000,
     seed=0,
 ):
-    "`(difference, low, high)` of an arm to the baseline, resampling replicates and test groups (Owen 2007). LedgerError with fewer than two groups, or no replicate with both arms"
-    rows = table[table.arm.isin([arm, baseline])]
-    group = pd.Series(pd.factorize(rows.group)[0], rows.index)
-    both = rows.groupby('replicate').arm.nunique()
-    replicates, n_groups = both.index[both == 2], group.max() + 1 if len(rows) else 0
-    if not len(replicates): raise LedgerError(f'no replicate has both {arm} and {baseline}; arms there: {", ".join(map(str, table.arm.unique()))}')
+    """Table `arm, n, groups, difference, low, high` of every other arm to the baseline, resampling replicates (n) and test groups (Owen 2007). LedgerError with fewer than two
+    groups, or no replicate with both arms"""
+    group, runs = pd.Series(pd.factorize(table.group)[0], table.index), table.groupby(['replicate', 'arm'])
+    n_groups, arms = group.max() + 1 if len(table) else 0, [a for a in table.arm.unique() if a != baseline]
     if n_groups < 2 or (group < 0).any(): raise LedgerError(f'resampling groups needs at least 2 groups and a group for every row; found {n_groups}. Without groups, number the images')
-    rng, n = np.random.default_rng(seed), len(replicates)
-    group_counts = np.vstack([np.ones(n_groups), rng.multinomial(n_groups, np.full(n_groups, 1/n_groups), size=n_boot)])
-    parts = dict(list(rows.groupby(['replicate', 'arm'])))
-    score = lambda r, a: statistic(parts[r, a], group_counts[:, group[parts[r, a].index]])
-    change = np.stack([score(r, arm) - score(r, baseline) for r in replicates], 1)
-    drawn = (rng.multinomial(n, np.full(n, 1/n), size=n_boot) / n * change[1:]).sum(1)
-    smaller = min(k for k in (n, n_groups) if k > 1)
-    z = np.sqrt(smaller/(smaller - 1)) * student_t.ppf((1 + level)/2, smaller - 1)
-    return float(change[0].mean()), *(float(q) for q in np.nanquantile(drawn, norm.cdf([-z, z])))
+    counts = np.vstack([np.ones(n_groups), np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1/n_groups), size=n_boot)])
+    scores = {key: statistic(rows, counts[:, group[rows.index]]) for key, rows in runs}
+    found = []
+    for arm in arms:
+        change = np.array([scores[r, arm] - scores[r, baseline] for r in table.replicate.unique() if {(r, arm), (r, baseline)} <= set(scores)])
+        n = len(change)
+        if not n: raise LedgerError(f'no replicate has both {arm} and {baseline}; arms there: {", ".join(map(str, table.arm.unique()))}')
+        drawn = (np.random.default_rng([seed, n]).multinomial(n, np.full(n, 1/n), size=n_boot) / n * change[:, 1:].T).sum(1)
+        smaller = min(k for k in (n, n_groups) if k > 1)
+        z = np.sqrt(smaller/(smaller - 1)) * student_t.ppf((1 + level)/2, smaller - 1)
+        found.append((arm, n, int(n_groups), float(change[:, 0].mean()), *np.nanquantile(drawn, norm.cdf([-z, z]))))
+    return pd.DataFrame(found, columns=['arm', 'n', 'groups', 'difference', 'low', 'high'])
 
-# %% ../nbs/library/31_statistics.ipynb #c070
+def hierarchical_bootstrap(table, arm, baseline='real', **options):
+    "`(difference, low, high)` of one arm; see `hierarchical_intervals`"
+    if arm not in set(table.arm): raise LedgerError(f'no replicate has both {arm} and {baseline}; arms there: {", ".join(map(str, table.arm.unique()))}')
+    return tuple(float(x) for x in hierarchical_intervals(table[table.arm.isin([arm, baseline])], baseline, **options).iloc[0, 3:])
+
+# %% ../nbs/library/31_statistics.ipynb #c074
 def metric_name(metric):
     "A metric's name for readers"
     names = dict(macro_f1='macro-F1', macro_f1_tuned='macro-F1 (tuned thresholds)', macro_ap='macro average precision', macro_auroc='macro AUROC', balanced_accuracy='balanced accuracy')
@@ -263,8 +268,9 @@ def _control_warnings(here):
         if kind in ('duplicate', 'noise') and v.verdict == 'helps':
             yield f'The control {v.arm} helps too ({v.difference:+.3f}): a gain of this size needs no synthetic images.'
 
-def summary_sentence(verdicts, metric='macro_f1', split='test', margin=.02, level=.95, alpha=.05, controls=CONTROLS):
-    "Plain English on the arms of a table from `verdicts`; `margin`, `level`, `alpha` as given there. LedgerError if the metric was not measured on the split"
+def summary_sentences(verdicts, metric='macro_f1', split='test', margin=.02, level=.95, alpha=.05, controls=CONTROLS):
+    """Plain English on the arms of a table from `verdicts`, a list of sentences, verdicts first at each grid point; `margin`, `level`, `alpha` as given there. LedgerError if the metric
+    was not measured on the split"""
     grid = list(verdicts.columns[:verdicts.columns.get_loc('arm')])
     rows = verdicts[verdicts.metric == metric].assign(control=lambda v: [is_control(a, controls) for a in v.arm])
     if not (rows.split == split).any(): raise LedgerError(f'no verdict on {metric} for {split}; splits: {", ".join(verdicts.split.unique())}; metrics: {", ".join(verdicts.metric.unique())}')
@@ -279,4 +285,8 @@ def summary_sentence(verdicts, metric='macro_f1', split='test', margin=.02, leve
     if comparisons and smallest_p(n, comparisons) >= alpha:
         sentences.append(f'No arm could have been found to help or hurt: with {n} replicate{"s"*(n != 1)} and {comparisons} comparison{"s"*(comparisons != 1)} the smallest '
                          f'corrected p is {smallest_p(n, comparisons):.3f}; use at least {replicates_needed(comparisons, alpha)} replicates.')
-    return ' '.join(sentences)
+    return sentences
+
+def summary_sentence(verdicts, **options):
+    "The `summary_sentences` as one text"
+    return ' '.join(summary_sentences(verdicts, **options))

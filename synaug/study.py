@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['StudyError', 'RunFailed', 'notebook_parameters', 'Study', 'shipped', 'shipped_studies', 'read_study', 'check_data',
-           'Run', 'plan', 'package_version', 'run_folder', 'save_rows', 'cached', 'machine_facts', 'version_facts',
-           'run_study', 'read_settings', 'collect', 'varied', 'comparable', 'judge', 'to_html', 'write_report',
-           'save_page']
+           'Run', 'plan', 'package_version', 'run_folder', 'save_rows', 'Predictions', 'save_predictions',
+           'read_predictions', 'cached', 'machine_facts', 'version_facts', 'run_study', 'read_settings', 'collect',
+           'varied', 'comparable', 'group_intervals', 'judge', 'to_html', 'write_report', 'save_page']
 
 # %% ../nbs/library/40_study.ipynb #c003
 import ast, difflib, hashlib, inspect, json, os, platform, re, shutil, subprocess, sys, tempfile, time
@@ -17,6 +17,7 @@ from itertools import product
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pandas as pd
 import yaml
 import synaug
@@ -249,6 +250,42 @@ def save_rows(out, rows, **facts):
     return rows
 
 # %% ../nbs/library/40_study.ipynb #c031
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    "What the arms of one run said of the scored images: by split `labels` `(N, K)` and `groups` `(N,)` or None, and `probs[arm][split]` `(N, K)` in [0, 1]"
+    classes: tuple
+    task: str
+    labels: dict
+    groups: dict
+    probs: dict
+
+def save_predictions(out, splits, probs):
+    "Write `probs[arm][split]` `(N, K)` with labels and groups of `splits` (name -> ImageSet) to `predictions.npz` in folder `out`. StudyError if they do not fit"
+    first, arrays = next(iter(splits.values())), {}
+    for name, s in splits.items():
+        arrays[f'labels/{name}'] = s.labels.astype(np.float32)
+        if s.groups is not None: arrays[f'groups/{name}'] = s.groups.astype(str)
+    for arm, by_split in probs.items():
+        for name, p in by_split.items():
+            if name not in splits or p.shape != splits[name].labels.shape: raise StudyError(f'probabilities {p.shape} of arm {arm} on {name} do not fit its labels')
+            arrays[f'probs/{arm}/{name}'] = p.astype(np.float32)
+    def writer(path):
+        with open(path, 'wb') as f: np.savez_compressed(f, classes=np.array(first.classes, str), task=np.array(first.task), **arrays)
+    _write(run_folder(out)/'predictions.npz', writer)
+
+def read_predictions(folder):
+    "The `Predictions` in the folder of a run; None if it kept none"
+    path = Path(folder)/'predictions.npz'
+    if not path.exists(): return None
+    with np.load(path, allow_pickle=False) as z: arrays = {k: z[k] for k in z.files}
+    of = lambda kind: {k.split('/', 1)[1]: a for k, a in arrays.items() if k.startswith(kind + '/')}
+    labels, probs = of('labels'), {}
+    for key, a in of('probs').items():
+        arm, split = key.split('/', 1)
+        probs.setdefault(arm, {})[split] = a
+    return Predictions(tuple(arrays['classes'].tolist()), str(arrays['task']), labels, {s: of('groups').get(s) for s in labels}, probs)
+
+# %% ../nbs/library/40_study.ipynb #c035
 @contextmanager
 def _lock(path, wait=True):
     "Hold the lock file `path`, also against other processes; BlockingIOError if it is taken and we do not wait. Freed by the system if the process dies"
@@ -279,7 +316,7 @@ def cached(
         os.replace(part, folder)
     return made
 
-# %% ../nbs/library/40_study.ipynb #c034
+# %% ../nbs/library/40_study.ipynb #c038
 def _end(pid):
     "Kill a process and all below it"
     import psutil
@@ -315,7 +352,7 @@ def _start(notebook, folder, parameters, threads, runtime):
         return subprocess.Popen([sys.executable, '-c', 'import sys, json; from synaug.study import _execute; _execute(*json.loads(sys.argv[1]))', job],
                                 env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
-# %% ../nbs/library/40_study.ipynb #c036
+# %% ../nbs/library/40_study.ipynb #c040
 def _failure(folder, code):
     "Why the run in `folder` failed: name of the exception ('' if there was none), message"
     nb = folder/'notebook.ipynb'
@@ -333,7 +370,7 @@ def _user_errors():
     below = lambda c: {c.__name__}.union(*map(below, c.__subclasses__()))
     return below(SynaugError)
 
-# %% ../nbs/library/40_study.ipynb #c039
+# %% ../nbs/library/40_study.ipynb #c043
 def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 def _execute_all(jobs, workers, threads, done):
@@ -373,7 +410,7 @@ def _progress(title, total, finished):
         task = bar.add_task(title, total=total, completed=finished)
         yield lambda name, seconds, said: bar.advance(task)
 
-# %% ../nbs/library/40_study.ipynb #c041
+# %% ../nbs/library/40_study.ipynb #c045
 def machine_facts():
     "Where this runs: platform, processor, cores, GPU"
     cpu = Path('/proc/cpuinfo')
@@ -411,7 +448,7 @@ def _alone_in(out):
     try: yield
     finally: held.__exit__(None, None, None)
 
-# %% ../nbs/library/40_study.ipynb #c043
+# %% ../nbs/library/40_study.ipynb #c047
 def run_study(study, out, workers=None, command=''):
     """Run what is not finished of `study` in folder `out`, then write ledger, verdict and report; the path of the report.
     Errors of the study, its data or `out` are raised before anything is written; RunFailed (StudyError if the fault is the user's) after all other runs ended"""
@@ -459,7 +496,7 @@ def _raise_failures(failed, total):
     text = f'{len(failed)} of {total} runs failed; {folder}/notebook.ipynb: {message}'
     raise (StudyError if names <= _user_errors() else RunFailed)(text)
 
-# %% ../nbs/library/40_study.ipynb #c045
+# %% ../nbs/library/40_study.ipynb #c049
 def read_settings(out):
     "What `study.yaml` in the folder of a study says"
     path = Path(out)/'study.yaml'
@@ -490,6 +527,44 @@ def comparable(ledger, baseline='real'):
     scored = set(ledger[ledger.arm == baseline][['split', 'metric']].itertuples(index=False, name=None))
     return ledger[[pair in scored for pair in zip(ledger.split, ledger.metric)]]
 
+def group_intervals(
+    out,                # folder of a study
+    split='test',
+    metric=None,        # any of `evaluation.score`; the study's, unless given
+    level=.95, n_boot=1000, seed=0,
+):
+    """Table `[grid], arm, n, groups, grouped, difference, low, high`: differences to the baseline with intervals over replicates *and* test groups (images, where there are none: `grouped`
+    is False), the score being taken anew on every draw. StudyError where runs kept no predictions, or scored different images"""
+    from synaug.evaluation import choose_thresholds, weighted_scores
+    from synaug.statistics import hierarchical_intervals
+    settings, tables = read_settings(out), []
+    baseline, metric, grid = settings['baseline'], metric or settings['metric'], varied(settings)
+    for key, runs in _runs_by_point(Path(out), settings).items():
+        first = next(iter(runs.values()))
+        if split not in first.labels: raise StudyError(f'{out}: no predictions on {split}; splits: {", ".join(first.labels)}')
+        if any(not np.array_equal(p.labels.get(split), first.labels[split]) for p in runs.values()): raise StudyError(f'{out}: replicates were scored on different images of {split}')
+        n, groups = len(first.labels[split]), first.groups[split]
+        group = np.arange(n) if groups is None else groups
+        table = pd.concat([pd.DataFrame(dict(replicate=r, arm=arm, group=group)) for r, p in runs.items() for arm in p.probs], ignore_index=True)
+        def scores(rows, weights):
+            p, arm = runs[rows.replicate.iloc[0]], rows.arm.iloc[0]
+            cut = choose_thresholds(p.labels['val'], p.probs[arm]['val']) if 'val' in p.labels else None
+            return weighted_scores(p.labels[split], p.probs[arm][split], weights, p.task, p.classes, metric, cut)
+        found = hierarchical_intervals(table, baseline, scores, level, n_boot, seed)
+        found.insert(3, 'grouped', groups is not None)
+        for name, value in reversed(list(zip(grid, key))): found.insert(0, name, [value]*len(found))
+        tables.append(found)
+    return pd.concat(tables, ignore_index=True)
+
+def _runs_by_point(out, settings):
+    "Values of the varied parameters -> replicate -> `Predictions` of finished runs. StudyError if none kept any"
+    points = {}
+    for name, run in settings['runs'].items():
+        found = read_predictions(out/'runs'/name) if (out/'runs'/name/'rows.parquet').exists() else None
+        if found is not None: points.setdefault(tuple(run[g] if not isinstance(run[g], list) else json.dumps(run[g]) for g in varied(settings)), {})[run['replicate']] = found
+    if not points: raise StudyError(f'{out}: no run kept its predictions')
+    return points
+
 def judge(ledger, settings):
     "The verdict table of a ledger, the grid's parameters first; empty if the baseline is the only arm"
     from synaug.statistics import verdicts
@@ -498,7 +573,7 @@ def judge(ledger, settings):
         return pd.DataFrame(columns=[*varied(settings), 'arm', 'split', 'metric', 'baseline', 'n', 'difference', 'low', 'high', 'p', 'p_holm', 'verdict'])
     return verdicts(rows, baseline=settings['baseline'], margin=settings['margin'], by=varied(settings))
 
-# %% ../nbs/library/40_study.ipynb #c048
+# %% ../nbs/library/40_study.ipynb #c054
 _page = '''<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
 <style>
