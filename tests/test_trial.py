@@ -10,7 +10,7 @@ from synaug.images import LeakError
 from synaug.simulate import simulate
 from synaug.study import group_intervals, read_predictions, read_study, run_study
 
-TINY = dict(labels_per_class=3, generator_steps=3, sampling_steps=2, updates=6, batch_size=16, examiner_updates=6)
+TINY = dict(labels_per_class=5, generator_steps=3, sampling_steps=2, updates=6, batch_size=16, examiner_updates=6)
 ARMS = 'arms=real,oracle,add,mix-loss'
 
 
