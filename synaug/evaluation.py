@@ -99,16 +99,16 @@ def score_splits(
 
 # %% ../nbs/library/30_evaluation.ipynb #c041
 def _ranking_scores(truth, probs, weights):
-    "Average precision and AUROC `(draws,)` of one class under each row of `weights` `(draws, N)`; NaN where undefined"
+    "Average precision and AUROC `(draws,)` of one class under each column of `weights` `(N, draws)`; NaN where undefined"
     order = np.argsort(-probs, kind='stable')
     last = np.append(np.diff(probs[order]) != 0, True)                    # of a block of ties
-    weights = weights[:, order]
-    taken, found = weights.cumsum(1)[:, last], (weights*truth[order]).cumsum(1)[:, last]
-    gained, missed = np.diff(found, axis=1, prepend=0), taken - found
-    above = missed - np.diff(missed, axis=1, prepend=0)/2                  # negatives ranked above, tied ones by half
+    weights = weights[order]
+    taken, found = weights.cumsum(0)[last], (weights*truth[order, None]).cumsum(0)[last]
+    gained, missed = np.diff(found, axis=0, prepend=0), taken - found
+    above = missed - np.diff(missed, axis=0, prepend=0)/2                  # negatives ranked above, tied ones by half
     with np.errstate(invalid='ignore', divide='ignore'):
-        gained /= found[:, -1:]
-        return (gained*found/np.maximum(taken, 1e-300)).sum(1), (gained*(1 - above/missed[:, -1:])).sum(1)
+        gained /= found[-1]
+        return (gained*found/np.maximum(taken, 1e-300)).sum(0), (gained*(1 - above/missed[-1])).sum(0)
 
 def weighted_scores(
     labels, probs,      # (N, K)
@@ -122,7 +122,8 @@ def weighted_scores(
     truth, weights = true_classes(labels, task), np.asarray(weights, np.float64)
     sums = lambda mask: weights @ mask.astype(np.float64)
     if metric in ('macro_ap', 'macro_auroc'):
-        per_class = np.stack([_ranking_scores(t, p, weights)[metric == 'macro_auroc'] for t, p in zip(truth.T, probs.T)], 1)
+        by_image = np.ascontiguousarray(weights.T)
+        per_class = np.stack([_ranking_scores(t, p, by_image)[metric == 'macro_auroc'] for t, p in zip(truth.T, probs.T)], 1)
     else:
         tuned = thresholds is not None and metric.startswith(('macro_f1_tuned', 'f1:'))
         predicted = predicted_classes(probs, task, thresholds if tuned else .5)

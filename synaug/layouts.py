@@ -176,8 +176,8 @@ def _check_memory(n, image, source):
     from psutil import virtual_memory
     needed, there = n*image.nbytes, virtual_memory().total
     if needed > there:
-        raise SourceError(f'{source}: {n:,} images of {image.shape[0]}x{image.shape[1]} are {needed/1e9:.0f} GB, and this machine has {there/1e9:.0f} GB of memory; '
-                          'choose a smaller size=')
+        raise SourceError(f'{source}: {n:,} images of {image.shape[0]}x{image.shape[1]} are {needed/1e9:.0f} GB, '
+                          f'and this machine has {there/1e9:.0f} GB of memory; choose a smaller size=')
 
 @dataclass(frozen=True, eq=False)
 class Listing:
@@ -500,13 +500,15 @@ class Layout:
     fewest: int = 0         # images of a class that is kept
 
 layouts = (
-    Layout('MedMNIST-style npz', '`<split>_images`, `<split>_labels`', lambda p: p.suffix.lower() == '.npz', Npz, 'numbers or 0/1 rows in the file'),
-    Layout('Kaggle HPA', '`train.csv` with `Id,Target`; `train/<Id>_red.png` ...', _kaggle_file, list_kaggle, '28 protein locations', ('split', 'seed'), ('paper',), 10),
-    Layout('NCT-CRC-HE-100K', 'folders `NCT-CRC-HE-100K`, `CRC-VAL-HE-7K`', _crc_folders, list_crc, '9 tissues'),
-    Layout('PanNuke', '`images.npy`, `types.npy`, `masks.npy` per fold', _pannuke_folds, list_pannuke, 'tissue or majority nucleus type', ('target',), ('tissue', 'nucleus')),
-    Layout('Organ-on-a-Chip', '`[split/]good/YYMMDD_N.png`', _chip_folder, list_chip, 'good, bad', ('split',), ('date', 'shipped')),
-    Layout('manifest CSV', '`path,label[;label],group,split`', _manifest_file, list_manifest, 'its column label'),
-    Layout('folder per class', '`[split/]class/*.png`', lambda p: p.is_dir() and _visible(p), list_folders, 'names of the folders'))
+    Layout('MedMNIST-style npz', '<split>_images, <split>_labels', lambda p: p.suffix.lower() == '.npz', Npz, 'numbers or 0/1 rows in the file'),
+    Layout('Kaggle HPA', 'train.csv with Id,Target; train/<Id>_red.png ...', _kaggle_file, list_kaggle, '28 protein locations',
+           ('split', 'seed'), ('paper',), 10),
+    Layout('NCT-CRC-HE-100K', 'folders NCT-CRC-HE-100K, CRC-VAL-HE-7K', _crc_folders, list_crc, '9 tissues'),
+    Layout('PanNuke', 'images.npy, types.npy, masks.npy per fold', _pannuke_folds, list_pannuke, 'tissue or majority nucleus type',
+           ('target',), ('tissue', 'nucleus')),
+    Layout('Organ-on-a-Chip', '[split/]good/YYMMDD_N.png', _chip_folder, list_chip, 'good, bad', ('split',), ('date', 'shipped')),
+    Layout('manifest CSV', 'path,label[;label],group,split', _manifest_file, list_manifest, 'its column label'),
+    Layout('folder per class', '[split/]class/*.png', lambda p: p.is_dir() and _visible(p), list_folders, 'names of the folders'))
 
 def open_source(path, split=None, target=None, seed=0):
     "(its `Layout`, its `Listing` or `Npz`) of a file or folder. SourceError for an unknown layout or a choice it does not have"
@@ -515,7 +517,7 @@ def open_source(path, split=None, target=None, seed=0):
     layout = next((known for known in layouts if known.found(path)), None)
     if layout is None:
         what = 'an empty folder' if path.is_dir() else 'not a layout synaug knows'
-        raise SourceError(f'{path}: {what}; it reads: {"; ".join(f"{known.name} ({known.looks_like})".replace("`", "") for known in layouts)}')
+        raise SourceError(f'{path}: {what}; it reads: {"; ".join(f"{known.name} ({known.looks_like})" for known in layouts)}')
     asked = dict(split=split or None, target=target or None, seed=seed)
     for name in 'split', 'target':
         allowed = layout.known if name in layout.choices else ()

@@ -139,7 +139,7 @@ def add_gaps(ledger, by=()):
     return pd.concat([ledger[[*key, 'split', 'value']], gap], ignore_index=True)
 
 # %% ../nbs/library/31_statistics.ipynb #c048
-CONTROLS = ('duplicate', 'oracle', 'noise', 'shuffled-labels', 'manifold-mixup')
+CONTROLS = ('duplicate', 'oracle', 'noise', 'shuffled-labels', 'manifold-mixup', 'pseudo-labels', 'pool-pretrained')
 
 def arm_kind(arm):
     "An arm's name without its amount: `oracle` of `oracle-50%`"
@@ -148,11 +148,13 @@ def arm_kind(arm):
 def arm_amount(arm):
     "The extra images of an arm per real one: .5 for `oracle-50%`, 1 for `oracle`"
     kind = arm_kind(arm)
-    return float(arm[len(kind) + 1:-1])/100 if arm != kind else 1.
+    share = float(arm[len(kind) + 1:-1])/100 if arm != kind else 1.
+    return share/(1 - share) if 'of-mixture' in kind.split(':') else share
 
 def is_control(arm, controls=CONTROLS):
-    "Whether an arm is a control, at whatever amount"
-    return arm_kind(arm) in controls
+    "Whether an arm is a control, at whatever amount: by its kind, or because its partner is not synthetic, as in `mix-loss:noise`"
+    kind, *words = arm_kind(arm).split(':')
+    return kind in controls or not {'noise', 'real', 'oracle'}.isdisjoint(words)
 
 def verdicts(
     ledger,             # replicate, arm, split, metric, value

@@ -90,6 +90,7 @@ class Study:
     baseline: str = 'real'
     margin: float = .02                                 # differences smaller than this do not matter
     metric: str = 'macro_f1'                            # the one that is judged first
+    claims: list = field(default_factory=list)          # what was said before, to be held against the rows: see `claims`
 
     def points(self):
         "The grid's combinations, as dicts; one empty dict without a grid"
@@ -119,7 +120,7 @@ def _read_yaml(path):
     try: found = yaml.safe_load(path.read_text(encoding='utf-8'))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as e: raise StudyError(f'{path} is not readable: {" ".join(str(e).split())}') from None
     if not isinstance(found, dict): raise StudyError(f'{path} must hold lines such as notebook: your_images.ipynb')
-    known = dict(notebook='', title='', parameters={}, grid={}, replicates=6, baseline='', margin=.02, metric='')
+    known = dict(notebook='', title='', parameters={}, grid={}, replicates=6, baseline='', margin=.02, metric='', claims=[])
     for key, value in found.items():
         if key not in known: raise StudyError(f'{path}: unknown key {key}; {_nearest(key, list(known))}')
         found[key] = _as_kind(f'{key} in {path}', value if value is not None else known[key], known[key])
@@ -154,7 +155,7 @@ def read_study(study, settings=(), replicates=None):
         if name == 'source': given[name] = _absolute(given[name], Path.cwd())
         grid.pop(name, None)
     merged = {k: v for k, v in (known | given).items() if k not in _given_by_runner and k not in grid}
-    rest = {k: text[k] for k in ('title', 'replicates', 'baseline', 'margin', 'metric') if k in text}
+    rest = {k: text[k] for k in ('title', 'replicates', 'baseline', 'margin', 'metric', 'claims') if k in text}
     if replicates is not None: rest['replicates'] = replicates
     made = Study(path.stem, nb.resolve(), parameters=merged, grid=grid, **rest)
     _check_values(made)
@@ -173,12 +174,11 @@ def _check_values(study):
         if len(set(arms)) < len(arms): raise StudyError(f'an arm is named twice: {", ".join(arms)}')
 
 # %% ../nbs/library/40_study.ipynb #c022
-def _check_budget(train, values):
-    "BudgetError unless the budget and the further real images of every oracle arm are there"
-    from synaug.mixing import parse_arm, partner
-    drawn = budget(train, values['labels_per_class'], seed=0)
-    for arm in map(parse_arm, values.get('arms', [])):
-        if arm.partner in ('oracle', 'shuffled'): partner(arm, drawn, train)
+def _check_budget(data, values):
+    "BudgetError or ArmError unless the budget, the further real images of every oracle arm, and the pool of every arm that needs one are there"
+    from synaug.mixing import check_arm, parse_arm
+    drawn = budget(data.train, values['labels_per_class'], seed=0)
+    for arm in map(parse_arm, values.get('arms', [])): check_arm(arm, drawn, data.train, data.pool if values.get('use_pool', True) else None)
 
 def check_data(study):
     "Load the data of every grid point and draw replicate 0's budget; source -> fingerprint. SourceError, LeakError, BudgetError, ..."
@@ -189,7 +189,7 @@ def check_data(study):
         values = study.parameters | point
         arguments = {k: v for k, v in values.items() if k in names}
         if (key := repr(arguments)) not in loaded: loaded[key] = load(**arguments)
-        if 'labels_per_class' in values: _check_budget(loaded[key].train, values)
+        if 'labels_per_class' in values: _check_budget(loaded[key], values)
     return {key: data.fingerprint() for key, data in loaded.items()}
 
 # %% ../nbs/library/40_study.ipynb #c024
@@ -458,7 +458,7 @@ def run_study(study, out, workers=None, command=''):
     workers = min(workers or _cores(), len(runs))
     threads = max(1, _cores() // workers)
     settings = dict(study=study.name, title=study.title, notebook=str(study.notebook), parameters=study.parameters, grid=study.grid, replicates=study.replicates,
-                    baseline=study.baseline, margin=study.margin, metric=study.metric, command=command, workers=workers, threads=threads,
+                    baseline=study.baseline, margin=study.margin, metric=study.metric, claims=study.claims, command=command, workers=workers, threads=threads,
                     versions=version_facts(), machine=machine_facts(), runs={r.name: dict(replicate=r.replicate, **r.point) for r in runs})
     _check_folder(out, settings)
     out.mkdir(parents=True, exist_ok=True)
