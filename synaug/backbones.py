@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .classifiers import rebuildable
 from .images import SynaugError
 
 # %% ../nbs/library/23_backbones.ipynb #c006
@@ -86,9 +87,10 @@ def _refined_stem(body, kernel):
     layer.convolution, body.embedder.pooler = new, nn.Identity()
 
 # %% ../nbs/library/23_backbones.ipynb #c016
+@rebuildable
 class Backbone(nn.Module):
     """A `transformers` image model: `features` of images `(N, C, H, W)` in [-1, 1] are pooled `(N, D)`, `head` gives K logits.
-    Built with random weights; `Backbone(**net.facts)` is another of the same kind. BackboneError if the size does not fit"""
+    Built with random weights; `Backbone(**net.arguments)` is another of the same kind. BackboneError if the size does not fit"""
     def __init__(self,
         family, config,         # 'resnet', 'vit', 'swin' or 'efficientnet', and settings of its configuration
         channels, n_classes, size,
@@ -96,9 +98,9 @@ class Backbone(nn.Module):
         scale=(1.,), shift=(0.,),   # per channel, what the images are multiplied by and added to first
     ):
         super().__init__()
-        self.facts = dict(family=family, config=dict(config), channels=channels, n_classes=n_classes, size=list(map(int, size)), fine_stem=fine_stem, scale=list(scale), shift=list(shift))
+        self.arguments = dict(family=family, config=dict(config), channels=channels, n_classes=n_classes, size=list(map(int, size)), fine_stem=fine_stem, scale=list(scale), shift=list(shift))
         Config, Model = _family(family)
-        c = Config(**{**({'image_size': self.facts['size']} if family == 'vit' else {}), **config, 'num_channels': channels})
+        c = Config(**{**({'image_size': self.arguments['size']} if family == 'vit' else {}), **config, 'num_channels': channels})
         if family == 'vit' and (any(n % c.patch_size for n in size) or min(size) < c.patch_size):
             raise BackboneError(f'images of {size[0]}x{size[1]} cannot be cut into patches of {c.patch_size}: resize them to a multiple, or train from scratch with another patch_size')
         if family == 'efficientnet': c.depthwise_padding = odd_blocks(c, size)
@@ -114,9 +116,9 @@ class Backbone(nn.Module):
         self.head = nn.Linear(_width(c), n_classes)
 
     def features(self, x):
-        options = dict(interpolate_pos_encoding=True) if self.facts['family'] == 'vit' and tuple(self.body.embeddings.image_size) != tuple(x.shape[2:]) else {}
+        options = dict(interpolate_pos_encoding=True) if self.arguments['family'] == 'vit' and tuple(self.body.embeddings.image_size) != tuple(x.shape[2:]) else {}
         out = self.body(x*self.scale + self.shift, **options)
-        return out.last_hidden_state[:, 0] if self.facts['family'] == 'vit' else self.dropout(out.pooler_output.flatten(1))
+        return out.last_hidden_state[:, 0] if self.arguments['family'] == 'vit' else self.dropout(out.pooler_output.flatten(1))
 
     def forward(self, x): return self.head(self.features(x))
 

@@ -224,8 +224,10 @@ def frequency_plot(ledger, frequency, split='test', baseline='real'):
             ax.plot(1.06*x, found[others].mean(), ls='', marker='^', ms=8, color='#0072b2', mfc='white', label='synthetic arms')
         ax.plot(x, found[baseline], ls='', marker='o', ms=7, color='k', label=baseline)
         ax.annotate(label, (x, found[baseline]), xytext=(-5, 0), textcoords='offset points', ha='right', va='center', fontsize=7.5, color='.3')
-    ax.set(xscale='log', xlabel=f'share of the {split} images', ylabel='F1'); ax.margins(x=.22)
-    ax.xaxis.set_major_formatter(lambda x, _: f'{x:.0%}' if x >= .01 else f'{x:.1%}'); ax.xaxis.set_minor_formatter(lambda x, _: '')
+    rarest, commonest = min(frequency.values()), max(frequency.values())
+    ax.set(xscale='log', xlim=(rarest/3, 1.4*commonest), xlabel=f'share of the {split} images', ylabel='F1')
+    ax.set_xticks([t for t in (.001, .002, .005, .01, .02, .05, .1, .2, .5, 1) if rarest/3 < t < 1.4*commonest])
+    ax.xaxis.set_major_formatter(lambda x, _: f'{100*x:g} %'); ax.xaxis.set_minor_formatter(lambda x, _: '')
     handles = {h.get_label(): h for h in ax.lines if not h.get_label().startswith('_')}
     fig.legend(handles.values(), handles, loc='outside right upper')
     return fig

@@ -249,6 +249,8 @@ def _detectable(v, comparisons, alpha, level):
 def _detectable_sentence(nulls, comparisons, alpha, level):
     "What the arms without a claim would have needed"
     effects = {v.arm: _detectable(v, comparisons, alpha, level) for v in nulls.itertuples()}
+    if len(finite := sorted(e for e in effects.values() if np.isfinite(e))) > 4:
+        return [f'With 80 % power, this study could have detected differences of {finite[0]:.3f} to {finite[-1]:.3f}, depending on the arm.']
     parts = [f'{e:.3f} for {arm}' for arm, e in effects.items() if np.isfinite(e)]
     if not parts: return []
     return [f'With 80 % power, this study could have detected a difference of about {" and ".join(", ".join(parts).rsplit(", ", 1))}.']
@@ -270,6 +272,20 @@ def _control_warnings(here):
         if kind in ('duplicate', 'noise') and v.verdict == 'helps':
             yield f'The control {v.arm} helps too ({v.difference:+.3f}): a gain of this size needs no synthetic images.'
 
+def _many_sentences(here, metric, split, margin, most=4):
+    "One sentence per arm, or one per verdict where there are more than `most` arms"
+    if len(here) <= most: return None
+    says = {'helps': 'helps', 'hurts': 'hurts', 'no effect': f'has no effect beyond the margin of {margin:g}', 'inconclusive': 'is inconclusive'}
+    plural = {'helps': 'help', 'hurts': 'hurt', 'no effect': f'have no effect beyond the margin of {margin:g}', 'inconclusive': 'are inconclusive'}
+    sentences = []
+    for found in says:
+        arms = here[here.verdict == found].sort_values('difference', ascending=False)
+        if not len(arms): continue
+        named = [f'{v.arm} {v.difference:+.3f}' for v in arms.itertuples()]
+        which = ', '.join(named) if len(named) <= most else f'from {named[0]} to {named[-1]}'
+        sentences.append(f'On {split}, {len(arms)} of {len(here)} arms {(says if len(arms) == 1 else plural)[found]}: {which} {metric_name(metric)} against {arms.baseline.iloc[0]}.')
+    return sentences
+
 def summary_sentences(verdicts, metric='macro_f1', split='test', margin=.02, level=.95, alpha=.05, controls=CONTROLS):
     """Plain English on the arms of a table from `verdicts`, a list of sentences, verdicts first at each grid point; `margin`, `level`, `alpha` as given there. LedgerError if the metric
     was not measured on the split"""
@@ -280,7 +296,7 @@ def summary_sentences(verdicts, metric='macro_f1', split='test', margin=.02, lev
     for point, r in (rows.groupby(grid, sort=False, dropna=False) if grid else [((), rows)]):
         here = r[r.split == split]
         if grid: sentences.append('At ' + ', '.join(f'{k} = {v}' for k, v in zip(grid, point)) + ':')
-        sentences += [_arm_sentence(v, metric, split, margin, level) for v in here[~here.control].itertuples()]
+        sentences += _many_sentences(here[~here.control], metric, split, margin) or [_arm_sentence(v, metric, split, margin, level) for v in here[~here.control].itertuples()]
         sentences += _detectable_sentence(here[~here.control & ~here.verdict.isin(['helps', 'hurts'])], comparisons, alpha, level)
         sentences += [*_disagreements(r[~r.control], split), *_control_warnings(here[here.control])]
     n = int(rows[(rows.split == split) & ~rows.control].n.max()) if comparisons else 0
