@@ -23,6 +23,7 @@ class Trial:
     rows: pd.DataFrame      # arm, split, metric, value, updates, seconds, n_real, n_extra
     trained: dict           # arm -> classifiers.Trained
     probs: dict             # arm -> split -> class probabilities (N, K)
+    thresholds: dict        # arm -> (K,), chosen on validation
 
 def n_synthetic(arms, n_real):
     "Generator word (None: any) -> how many synthetic images the largest of the arms (names) takes beside `n_real` real ones"
@@ -46,13 +47,14 @@ def run_arms(
     regimes = sorted(map(parse_arm, arms), key=lambda a: a.needs_teacher)
     if any(a.needs_teacher for a in regimes) and 'real' not in arms: regimes.insert(0, parse_arm('real'))
     for arm in regimes: check_arm(arm, drawn, data.train, pool)
-    tables, trained, probs, start = [], {}, {}, None
+    tables, trained, probs, thresholds, start = [], {}, {}, {}, None
     for arm in tqdm(regimes, desc='arms', unit='arm', disable=not progress):
         extra = partner(arm, drawn, data.train, synthetic, seed, pool, trained.get('real'))
         if arm.start and start is None: start = classifiers.pretrain(pool, drawn, pretraining, seed=seed, **{k: training[k] for k in ('network', 'device') if k in training})
         model = trained[arm.name] = classifiers.train(drawn, data.val, extra, arm, seed=seed, start=start if arm.start else None, **training)
         probs[arm.name] = {name: model.predict(s) for name, s in data.scored().items()}
-        scores = score_splits(model, data.scored(), choose_thresholds(data.val.labels, probs[arm.name]['val']), probs[arm.name])
+        thresholds[arm.name] = choose_thresholds(data.val.labels, probs[arm.name]['val'])
+        scores = score_splits(model, data.scored(), thresholds[arm.name], probs[arm.name])
         tables.append(scores.assign(arm=arm.name, updates=model.updates, seconds=model.seconds, n_real=len(drawn)*(arm.rule != 'only'), n_extra=0 if extra is None else len(extra)))
     rows = pd.concat(tables, ignore_index=True)
-    return Trial(rows[rows.arm.isin(list(arms))].reset_index(drop=True), {a: trained[a] for a in arms}, {a: probs[a] for a in arms})
+    return Trial(rows[rows.arm.isin(list(arms))].reset_index(drop=True), *({a: of[a] for a in arms} for of in (trained, probs, thresholds)))

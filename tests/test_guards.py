@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import config_context
-from synaug import classifiers, evaluation, images, mixing, sources, study
+from synaug import classifiers, evaluation, images, layouts, mixing, sources, study, trial
 from synaug.classifiers import CompactResNet, train
 from synaug.evaluation import ScoreError, score_splits
 from synaug.generators import pixel
@@ -184,7 +184,7 @@ def equal_updates():
 
 def same_first_weights():
     "Arms of one replicate start from the same weights: a learning rate of 0 shows them"
-    first = [brief(DATA.train[:16], extra, lr=0., weight_decay=0.).model.head.weight for extra in (None, DATA.train[16:48])]
+    first = [brief(DATA.train[:16], extra, recipe=replace(classifiers.recipes['default'], lr=0., weight_decay=0.)).model.head.weight for extra in (None, DATA.train[16:48])]
     return torch.equal(*first)
 
 
@@ -235,11 +235,11 @@ GUARDS = [
     (image_in_pool_and_test, [(images._forbidden_pairs, "['pool'] if d.pool is not None else []", '[]')]),
     (image_in_train_and_shift, [(images._forbidden_pairs, 'list(d.scored())', "['val', 'test']")]),
     (group_in_train_and_test, [(LEAKS, 'if len(shared):', OFF)]),
-    (leaky_file, [(sources.load, 'd.check() if check else d', 'd')]),
+    (leaky_file, [(sources.load, '_checked(d, found, size, cache) if check else d', 'd')]),
     (generator_saw_a_test_image, [(UNSEEN, 'if len(same):', OFF)]),
     (generator_saw_a_group_member, [(UNSEEN, 'if shared:', OFF)]),
     (generator_fitted_on_a_test_image_as_pool, [(pixel.PixelGenerator.fit, 'seen(train) if pool is None else seen(train, pool)', 'seen(train)')]),
-    (classifier_of_leaky_samples, [(score_splits, 'check_unseen(classifier.seen, **splits)', 'pass'), (train, 'seen(real) if partner is None else seen(real, partner)', 'seen(real)'),
+    (classifier_of_leaky_samples, [(score_splits, 'check_unseen(classifier.seen, **splits)', 'pass'), (train, 'seen(*[s for s in (real, partner) if s is not None])', 'seen(real)'),
                                    (pixel.PixelGenerator.sample, ', origin=self.seen', ''), (images.seen, 'if s.origin is not None', 'if False')]),
     (classifier_of_selected_leaky_samples, [(images.ImageSet.__getitem__, 'groups=pick(self.groups)', 'groups=pick(self.groups), origin=None')]),
     (classifier_of_joined_leaky_samples, [(images.concat, 'origin=Seen().union(*origins) if origins else None', 'origin=None')]),
@@ -248,14 +248,14 @@ GUARDS = [
     (budget_beyond_a_class, [(images.budget, 'if labels_per_class < 1 or short:', OFF)]),
     (oracle_is_new, [(mixing.oracle_images, '~np.isin(image_hashes(train.images), image_hashes(drawn.images))', 'np.ones(len(train), bool)')]),
     (oracle_beyond_the_training_set, [(mixing.oracle_images, 'if len(rest) < n:', OFF)]),
-    (more_synthetic_images_than_there_are, [(mixing.partner, 'if synthetic is None or len(synthetic) < n:', OFF)]),
+    (more_synthetic_images_than_there_are, [(mixing._synthetic, 'if synthetic is None or len(synthetic) < n:', OFF)]),
     (equal_updates, [(train, 'range(1, updates+1)', 'range(1, updates + 1 + 2*(partner is not None))'), (mixing.add, 'real(n-k)', 'real(n)')]),
-    (same_first_weights, [(train, 'torch.manual_seed(seed)', 'torch.manual_seed(seed + (partner is not None))')]),
+    (same_first_weights, [(train, 'first_weights(network, real, seed, start)', 'first_weights(network, real, seed + (partner is not None), start)')]),
     (baseline_missing, [(study._check_values, 'if study.baseline not in arms:', OFF)]),
     (unknown_arm, [(study._check_values, 'for arm in arms: parse_arm(arm)', 'pass')]),
     (cache_of_other_data, [(study.cached, '_hash(identity, ', '_hash(')]),
     (diverged_classifier, [(evaluation._check_scorable, 'if bad.any():', OFF)]),
-    (pickle_in_a_source, [(sources._arrays, 'allow_pickle=False', 'allow_pickle=True')])]
+    (pickle_in_a_source, [(layouts._arrays, 'allow_pickle=False', 'allow_pickle=True')])]
 
 MUTANTS = [(guarded, *mutant) for guarded, mutants in GUARDS for mutant in mutants]
 
@@ -289,17 +289,17 @@ def test_unpickling_code_is_found(tmp_path, line):
 
 # The shipped experiment: what it fits and chooses depends on nothing that it must not see
 
-TINY = dict(labels_per_class=3, generator_steps=2, sampling_steps=1, updates=5, batch_size=8, examiner_updates=5, arms=['real', 'add'])
+TINY = dict(labels_per_class=3, generator_steps=2, sampling_steps=1, updates=5, batch_size=8, examiner_updates=5, pool_updates=2, arms=['real', 'add'])
 
 
 @lru_cache(maxsize=4)
-def experiment(path, old='', new=''):
-    "Run the code of the shipped experiment notebook, with one piece replaced, in this process and without its pictures; its names"
+def experiment(path, old='', new='', mutant=''):
+    "Run the code of the shipped experiment notebook, with one piece replaced (or a `mutant` of the package in place), in this process and without its pictures; its names"
     cells = json.loads((study.shipped('experiments')/'your_images.ipynb').read_text(encoding='utf-8'))['cells']
     code = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
     assert not old or ''.join(code).count(old) == 1, f'the experiment has changed: {old!r} occurs {"".join(code).count(old)} times in it'
     names = {}
-    with config_context(skip_parameter_validation=True), patch('synaug.plots.real_and_synthetic'), patch('synaug.images.show'), patch('matplotlib.pyplot.subplots', return_value=(Mock(), Mock())):
+    with config_context(skip_parameter_validation=True), patch('synaug.plots.real_and_synthetic'), patch('synaug.images.show'), patch('synaug.audits.pairs_figure'), patch('matplotlib.pyplot.subplots', return_value=(Mock(), Mock())):
         for cell in code:
             exec(cell.replace(old, new) if old else cell, names)
             if 'import os' not in ''.join(code[:code.index(cell)]): names.update(TINY | dict(source=str(path)))
@@ -310,8 +310,8 @@ def fitted_and_chosen(run, examiner=True):
     "Everything that was fitted, and the scores on validation, which show checkpoints and thresholds"
     weights = {f'generator {k}': v for k, v in run['generator'].net.state_dict().items()}
     if examiner: weights |= {f'examiner {k}': v for k, v in run['examiner'].model.state_dict().items()}
-    on_val = run['rows'][run['rows'].split == 'val']
-    return ({k: v.numpy().tobytes() for k, v in weights.items()} | dict(scaling=run['generator'].scaling.mean.tobytes(), thresholds=run['thresholds'].tobytes())
+    on_val = run['trial'].rows[run['trial'].rows.split == 'val']
+    return ({k: v.numpy().tobytes() for k, v in weights.items()} | dict(scaling=run['generator'].scaling.mean.tobytes(), thresholds=b''.join(t.tobytes() for t in run['trial'].thresholds.values()))
             | {f'{arm} {metric}': value for arm, metric, value in zip(on_val.arm, on_val.metric, on_val.value)})
 
 
@@ -340,9 +340,9 @@ def clean(write): return write(DATA)
 def poisoned_test(write): return write(replace(DATA, test=poisoned(DATA.test), shifts={k: poisoned(s) for k, s in DATA.shifts.items()}))
 
 
-def depends_on(clean, other, old='', new='', **k):
-    "What an experiment fits or chooses differently on the images in another file; `old` and `new` change its code"
-    before, after = (fitted_and_chosen(experiment(path, old, new), **k) for path in (clean, other))
+def depends_on(clean, other, old='', new='', mutant='', **k):
+    "What an experiment fits or chooses differently on the images in another file; `old` and `new` change its code, `mutant` names a change to the package"
+    before, after = (fitted_and_chosen(experiment(path, old, new, mutant), **k) for path in (clean, other))
     assert before.keys() == after.keys()
     return {name for name in before if before[name] != after[name]}
 
@@ -350,13 +350,21 @@ def depends_on(clean, other, old='', new='', **k):
 def test_nothing_depends_on_the_test_set(clean, poisoned_test): assert depends_on(clean, poisoned_test) == set()
 
 
-THRESHOLDS = 'choose_thresholds(data.val.labels, trained.predict(data.val))'
-@pytest.mark.parametrize('old, new, leaks', [
-    (THRESHOLDS, THRESHOLDS.replace('val', 'test'), ('thresholds',)),
-    ('classifiers.train(drawn, data.val, extra', 'classifiers.train(drawn, data.test, extra', ('real ', 'add ')),
-    ('classifiers.train(data.train, data.val, updates=examiner', 'classifiers.train(data.train, data.test, updates=examiner', ('examiner ',))],
+def leaky(monkeypatch, clean, other, function, old, new, **k):
+    "What depends on the other file once the experiment (`function` None) or a function of the package is changed"
+    if function is None: return depends_on(clean, other, old, new, **k)
+    mutate(monkeypatch, function, old, new)
+    return depends_on(clean, other, mutant=new, **k)
+
+
+ARMS = 'classifiers.train(drawn, data.val, extra'
+@pytest.mark.parametrize('function, old, new, leaks', [
+    (trial.run_arms, "choose_thresholds(data.val.labels, probs[arm.name]['val'])", "choose_thresholds(data.test.labels, probs[arm.name]['test'])", ('thresholds',)),
+    (trial.run_arms, ARMS, ARMS.replace('val', 'test'), ('real ', 'add ')),
+    (None, 'classifiers.train(data.train, data.val, updates=examiner', 'classifiers.train(data.train, data.test, updates=examiner', ('examiner ',))],
     ids=['thresholds', 'early stopping', 'examiner'])
-def test_a_leaky_experiment_is_found(clean, poisoned_test, old, new, leaks): assert any(name.startswith(leaks) for name in depends_on(clean, poisoned_test, old, new))
+def test_a_leaky_experiment_is_found(monkeypatch, clean, poisoned_test, function, old, new, leaks):
+    assert any(name.startswith(leaks) for name in leaky(monkeypatch, clean, poisoned_test, function, old, new))
 
 
 @pytest.fixture(scope='module')
@@ -373,9 +381,10 @@ def test_nothing_but_the_examiner_depends_on_more_than_the_budget(clean, rest_po
     assert any(name.startswith('examiner') for name in depends_on(clean, rest_poisoned))
 
 
-@pytest.mark.parametrize('old, new, leaks', [
-    ('PixelGenerator.fit(drawn, pool', 'PixelGenerator.fit(data.train, pool', ('scaling', 'generator ')),
-    ('classifiers.train(drawn, data.val, extra', 'classifiers.train(data.train, data.val, extra', ('real ', 'add ')),
-    ('trained = classifiers.train(drawn, data.val, extra', 'trained = examiner if arm.partner is None else classifiers.train(drawn, data.val, extra', ('real ', 'add '))],
+@pytest.mark.parametrize('function, old, new, leaks', [
+    (None, 'PixelGenerator.fit(drawn, pool', 'PixelGenerator.fit(data.train, pool', ('scaling', 'generator ')),
+    (trial.run_arms, ARMS, ARMS.replace('drawn', 'data.train'), ('real ', 'add ')),
+    (None, 'trial = run_arms(', 'import unittest.mock as m; trial = m.patch.object(classifiers, "train", lambda *a, **k: examiner)(run_arms)(', ('real ', 'add '))],
     ids=['generator', 'classifier', 'examiner as an arm'])
-def test_an_experiment_beyond_its_budget_is_found(clean, rest_poisoned, old, new, leaks): assert any(name.startswith(leaks) for name in depends_on(clean, rest_poisoned, old, new, examiner=False))
+def test_an_experiment_beyond_its_budget_is_found(monkeypatch, clean, rest_poisoned, function, old, new, leaks):
+    assert any(name.startswith(leaks) for name in leaky(monkeypatch, clean, rest_poisoned, function, old, new, examiner=False))
