@@ -127,9 +127,13 @@ def _read_yaml(path):
     if not found.get('notebook'): raise StudyError(f'{path}: key notebook is missing; it names the notebook to run')
     return found
 
+def _is_path(name):
+    "Whether a parameter names a file or folder"
+    return name == 'source' or name.endswith('_folder')
+
 def _absolute(source, folder):
-    "The path of a source as an absolute one, for kernels run elsewhere; `simulate` is not a path"
-    return source if source == 'simulate' else str((folder/Path(source).expanduser()).resolve())
+    "The path of a source as an absolute one, for kernels run elsewhere; `simulate` and '' are not paths"
+    return source if source in ('simulate', '') else str((folder/Path(source).expanduser()).resolve())
 
 def read_study(study, settings=(), replicates=None):
     "The `Study` in a file or of a shipped name, with `name=value` settings applied. StudyError for anything unknown or of the wrong type"
@@ -145,14 +149,14 @@ def read_study(study, settings=(), replicates=None):
         _check_name(name, known, path)
         if not isinstance(values, list) or not values: raise StudyError(f'{path}: grid needs a list of values for {name}; found {values!r}')
         grid[name] = [_as_kind(name, v, known[name]) for v in values]
-    if 'source' in given: given['source'] = _absolute(given['source'], path.parent)
-    if 'source' in grid: grid['source'] = [_absolute(v, path.parent) for v in grid['source']]
+    given = {k: _absolute(v, path.parent) if _is_path(k) else v for k, v in given.items()}
+    grid = {k: [_absolute(v, path.parent) for v in values] if _is_path(k) else values for k, values in grid.items()}
     for setting in settings:
         name, equals, value = setting.partition('=')
         if not equals: raise StudyError(f'-p takes name=value; found {setting}')
         _check_name(name, known, '-p')
         given[name] = _as_kind(name, _from_text(name, value, known[name]), known[name])
-        if name == 'source': given[name] = _absolute(given[name], Path.cwd())
+        if _is_path(name): given[name] = _absolute(given[name], Path.cwd())
         grid.pop(name, None)
     merged = {k: v for k, v in (known | given).items() if k not in _given_by_runner and k not in grid}
     rest = {k: text[k] for k in ('title', 'replicates', 'baseline', 'margin', 'metric', 'claims') if k in text}
@@ -209,7 +213,7 @@ def plan(study, fingerprints=None):
     runs = []
     for point in study.points():
         values = study.parameters | point
-        label = ''.join(f"{k}={Path(v).name if k == 'source' else v}-" for k, v in point.items())
+        label = ''.join(f"{k}={Path(v).name if _is_path(k) else v}-" for k, v in point.items())
         for r in range(study.replicates):
             key = _hash(code, values, r, package_version('synaug'), fingerprints or {})
             runs.append(Run(f"{re.sub(r'[^A-Za-z0-9.=+-]+', '_', label)[:80]}r{r:03d}-{key}", r, point, values))
@@ -506,7 +510,7 @@ def read_settings(out):
 def collect(out):
     "The ledger: rows of all finished runs of the study in folder `out`, in the order of the plan"
     out, settings = Path(out), read_settings(out)
-    plain = lambda k, v: Path(v).name if k == 'source' else v if v is None or isinstance(v, (str, int, float)) else json.dumps(v)
+    plain = lambda k, v: Path(v).name if _is_path(k) else v if v is None or isinstance(v, (str, int, float)) else json.dumps(v)
     tables = []
     for name, point in settings['runs'].items():
         path = out/'runs'/name/'rows.parquet'
