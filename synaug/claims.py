@@ -35,14 +35,15 @@ def read_claim(item, baseline='real'):
     "One claim of a study file as `dict(claim, arms, against, split, expects)`. LedgerError for unknown or missing keys"
     if not isinstance(item, dict) or not {'claim', 'arm', 'expects'} <= set(item) or set(item) - {'claim', 'arm', 'against', 'split', 'expects'}:
         raise LedgerError(f'a claim has the keys claim, arm, expects, and perhaps against and split; found {item!r}')
-    if item['expects'] not in EXPECTED: raise LedgerError(f"claim {item['claim']!r}: expects is one of {', '.join(EXPECTED)}; found {item['expects']!r}")
     listed = lambda x: [x] if isinstance(x, str) else list(x)
-    return dict(claim=item['claim'], arms=listed(item['arm']), against=listed(item.get('against', baseline)), split=item.get('split', 'test'), expects=item['expects'])
+    wrong = [e for e in listed(item['expects']) if e not in EXPECTED]
+    if wrong: raise LedgerError(f"claim {item['claim']!r}: expects is one or more of {', '.join(EXPECTED)}; found {wrong[0]!r}")
+    return dict(claim=item['claim'], arms=listed(item['arm']), against=listed(item.get('against', baseline)), split=item.get('split', 'test'), expects=' or '.join(listed(item['expects'])))
 
 # %% ../nbs/library/36_claims.ipynb #c014
 def answer(found, expects):
-    "'holds', 'does not hold' or 'open' for a verdict"
-    return 'holds' if found == expects else 'open' if found == 'inconclusive' else 'does not hold'
+    "'holds', 'does not hold' or 'open' for a verdict, and what was expected, such as 'no effect or hurts'"
+    return 'holds' if found in expects.split(' or ') else 'open' if found == 'inconclusive' else 'does not hold'
 
 def check_claims(ledger, claims, metric='macro_ap', baseline='real', margin=.02, level=.95, alpha=.05):
     "Table `claim, arms, against, split, expects, n, difference, low, high, p, p_holm, verdict, answer` of the `claims` of a study file. LedgerError for an arm that is not there"

@@ -271,6 +271,8 @@ def _control_warnings(here):
             yield f'Even {v.arm}, additional real images, is {"inconclusive" if v.verdict == "inconclusive" else "of no help"}: this study may be unable to detect a gain.'
         if kind in ('duplicate', 'noise') and v.verdict == 'helps':
             yield f'The control {v.arm} helps too ({v.difference:+.3f}): a gain of this size needs no synthetic images.'
+        if kind in ('pseudo-labels', 'pool-pretrained') and v.verdict == 'helps':
+            yield f'The unlabelled pool helps without a generator: {v.arm} {v.difference:+.3f}.'
 
 def _many_sentences(here, metric, split, margin, most=4):
     "One sentence per arm, or one per verdict where there are more than `most` arms"

@@ -11,6 +11,7 @@ __all__ = ['StudyError', 'RunFailed', 'notebook_parameters', 'Study', 'shipped',
 # %% ../nbs/library/40_study.ipynb #c003
 import ast, difflib, hashlib, inspect, json, os, platform, re, shutil, subprocess, sys, tempfile, time
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from itertools import product
@@ -628,13 +629,13 @@ def write_report(out):
     to_html(out/'report.ipynb', out/'report.html', settings['title'] or settings['study'])
     return out/'report.html'
 
-def _in_256_colours(png):
+def _with_palette(png, colours=256):
     "A base64 PNG with a palette: a third of the bytes, the same to the eye"
     from base64 import b64decode, b64encode
     from io import BytesIO
     from PIL import Image
     small = BytesIO()
-    Image.open(BytesIO(b64decode(png))).convert('RGB').quantize(256).save(small, 'png', optimize=True)
+    Image.open(BytesIO(b64decode(png))).convert('RGB').quantize(colours).save(small, 'png', optimize=True)
     return b64encode(small.getvalue()).decode()
 
 def save_page(out, path):
@@ -652,8 +653,12 @@ def save_page(out, path):
         cell.outputs = [o for o in cell.outputs if not o.get('data', {}).get('text/markdown', '').startswith('# ')]      # the title is above
         for o in cell.outputs:
             o.update({k: v for k, v in dict(metadata={}, execution_count=None).items() if k in o})
-            if 'image/png' in o.get('data', {}): o.data['image/png'] = _in_256_colours(o.data['image/png'])
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    _write(path, lambda p: nbformat.write(report, p))
+    for colours in (256, 128, 64):                          # fewer where a long report would not fit
+        small = deepcopy(report)
+        for o in (o for c in small.cells if c.cell_type == 'code' for o in c.outputs):
+            if 'image/png' in o.get('data', {}): o.data['image/png'] = _with_palette(o.data['image/png'], colours)
+        _write(path, lambda p: nbformat.write(small, p))
+        if Path(path).stat().st_size < 500_000: break
     shutil.copyfile(out/'ledger.parquet', Path(path).with_suffix('.parquet'))
     return Path(path)
