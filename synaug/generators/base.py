@@ -23,7 +23,7 @@ from ..diffusion import Path as NoisePath
 from .lora import ChannelMap, captions_of, generate, load_pipeline, quiet, resized, with_solver
 from .pixel import turned
 from ..images import ImageSet, Seen, SynaugError, seen
-from ..sources import default_channels
+from ..layouts import default_channels
 from ..sources import load as load_images
 
 # %% ../../nbs/library/14_base.ipynb #c005
