@@ -20,7 +20,7 @@ from sklearn import config_context
 from torch import nn
 from tqdm.auto import tqdm
 
-from .classifiers import train
+from .classifiers import Recipe, train
 from .evaluation import score_splits
 from .images import Dataset, ImageSet, budget
 from .mixing import parse_arm, partner
@@ -63,7 +63,7 @@ def trial(seed, arms, replicates=8, labels_per_class=3, updates=30, batch_size=4
         for arm in arms:
             again = re.fullmatch(r'again(?:-(\d+))?', arm)
             regime, luck = (parse_arm('real'), int(again[1] or 1)) if again else (parse_arm(arm), 0)
-            trained = train(drawn, data.val, partner(regime, drawn, data.train, fresh, seed=r), regime.rule, updates=updates, batch_size=batch_size, lr=.01, looks=looks,
+            trained = train(drawn, data.val, partner(regime, drawn, data.train, fresh, seed=r), regime.rule, updates=updates, batch_size=batch_size, recipe=Recipe(lr=.01), looks=looks,
                             seed=10*(1000*seed + r) + luck, network=FilterEnergies, device='cpu')
             with config_context(skip_parameter_validation=True, assume_finite=True): rows.append(score_splits(trained, data.scored()).assign(replicate=r, arm=arm))
     return pd.concat(rows, ignore_index=True)
