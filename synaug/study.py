@@ -650,7 +650,8 @@ def save_page(out, path):
         cell.id, cell.metadata = f'c{i:03d}', {}
         if cell.cell_type != 'code': continue
         cell.execution_count = None
-        cell.outputs = [o for o in cell.outputs if not o.get('data', {}).get('text/markdown', '').startswith('# ')]      # the title is above
+        cell.outputs = [o for o in cell.outputs if not o.get('data', {}).get('text/markdown', '').startswith('# ')            # the title is above,
+                        and 'Read on: ' not in o.get('data', {}).get('text/html', '')]                               # and a site has its own contents
         for o in cell.outputs:
             o.update({k: v for k, v in dict(metadata={}, execution_count=None).items() if k in o})
     Path(path).parent.mkdir(parents=True, exist_ok=True)
