@@ -644,14 +644,13 @@ def save_page(out, path):
     out, settings = Path(out), read_settings(out)
     report = nbformat.read(out/'report.ipynb', as_version=4)
     title = f"# {settings['title'] or settings['study']}\n\n> The report of study {settings['study']}, as it ran\n\n- skip_exec: true"
-    report.cells.insert(0, nbformat.v4.new_markdown_cell(title))
+    report.cells = [nbformat.v4.new_markdown_cell(title), *(c for c in report.cells if 'Read on: ' not in c.source)]         # a site has its own contents
     report.metadata = dict(kernelspec=dict(display_name='python3', language='python', name='python3'))
     for i, cell in enumerate(report.cells):
         cell.id, cell.metadata = f'c{i:03d}', {}
         if cell.cell_type != 'code': continue
         cell.execution_count = None
-        cell.outputs = [o for o in cell.outputs if not o.get('data', {}).get('text/markdown', '').startswith('# ')            # the title is above,
-                        and 'Read on: ' not in o.get('data', {}).get('text/html', '')]                               # and a site has its own contents
+        cell.outputs = [o for o in cell.outputs if not o.get('data', {}).get('text/markdown', '').startswith('# ')]      # the title is above
         for o in cell.outputs:
             o.update({k: v for k, v in dict(metadata={}, execution_count=None).items() if k in o})
     Path(path).parent.mkdir(parents=True, exist_ok=True)
