@@ -111,13 +111,14 @@ def curated(
     features=None,      # function ImageSet -> (N, D); features of the classifier unless given
     threshold=0.,       # rule confidence: nothing below is kept
     drop_copies=True,   # nothing is kept that is a near-copy of a real image
+    repeat=False,       # where too few are eligible, they are repeated up to `keep`; a class with none leaves its share to the others
     seed=0,
 ):
-    """The samples kept, in the order they came, with the labels in the proportions of `synthetic`; fewer than `keep` where too few are eligible.
+    """The samples kept, in the order they came, with the labels in the proportions of `synthetic`; fewer than `keep` where too few are eligible, unless repeated.
     Their origin includes what curation has seen. CurationError for an unknown rule, or a class of which nothing is left"""
     if rule not in rules: raise CurationError(f'curation {rule!r} does not exist; there are {", ".join(rules)}')
     n = round(keep*len(synthetic)) if isinstance(keep, float) else keep
-    if not 0 < n <= len(synthetic): raise CurationError(f'keep={keep} of {len(synthetic)} samples: give a number from 1 to {len(synthetic)}, or a share up to 1.0')
+    if not 0 < n <= (n if repeat else len(synthetic)): raise CurationError(f'keep={keep} of {len(synthetic)} samples: give a number from 1 to {len(synthetic)}, or a share up to 1.0')
     needs_features = rule in ('centroid', 'covariance')
     if classifier is None and (rule == 'confidence' or needs_features and features is None): raise CurationError(f'curation {rule} needs a classifier trained on the real images')
     features = features or (lambda s: audits.features(classifier, s))
@@ -140,9 +141,12 @@ def curated(
     for kind, quota in quotas(kinds, n).items():
         candidates = np.flatnonzero((kinds == kind) & eligible)
         order = matched(on_axes(f[candidates], kind), covariance[kind], quota) if rule == 'covariance' else np.argsort(-score[candidates], kind='stable')
-        kept.append(candidates[order[:quota]])
-    kept = np.sort(np.concatenate(kept))
-    _check_classes(synthetic, kept, n, rule)
+        best = candidates[order[:quota]]
+        kept.append(np.resize(best, quota) if repeat and len(best) else best)
+    kept = np.concatenate(kept)
+    if repeat and len(kept): kept = np.concatenate([kept, np.resize(kept, n - len(kept))])
+    kept = np.sort(kept)
+    if not repeat or not len(kept): _check_classes(synthetic, kept, n, rule)
     looked_at = ([seen(real)] if needs_features or drop_copies else []) + ([classifier.seen] if classifier is not None and rule != 'random' else [])
     origin = Seen().union(*([synthetic.origin] if synthetic.origin is not None else []), *looked_at)
     return replace(synthetic[kept], origin=origin if looked_at or synthetic.origin is not None else None)

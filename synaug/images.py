@@ -154,7 +154,9 @@ def _strata(s):
     return (np.hstack([positive, none]), [*s.classes, 'no label']) if none.any() else (positive, list(s.classes))
 
 def budget(s, labels_per_class, seed=0):
-    "A random subset with at least `labels_per_class` images of every class, as few more as labels shared between classes force. BudgetError if a class has fewer"
+    """A random subset with at least `labels_per_class` images of every class, as few more as labels shared between classes force; or a share such as '5%' of the images of
+    every class. BudgetError if a class has fewer, or none in the share"""
+    if isinstance(labels_per_class, str): return _budget_share(s, labels_per_class, seed)
     strata, names = _strata(s)
     have = strata.sum(0)
     short = [f'{n} has {h}' for n, h in zip(names, have) if h < labels_per_class and n != 'no label']
@@ -168,6 +170,26 @@ def budget(s, labels_per_class, seed=0):
         candidates = [i for i in order if strata[i, k] and not chosen[i]]
         chosen[candidates[:max(missing, 0)]] = True
     return s[order[chosen[order]]]
+
+def _stratified_order(content, rng):
+    "A random order in which every stretch has about the same mix of label combinations"
+    kind = np.unique(content, axis=0, return_inverse=True)[1].ravel()
+    place = np.empty(len(kind))
+    for k in np.unique(kind):
+        members = np.flatnonzero(kind == k)
+        place[members] = (rng.permutation(len(members)) + rng.random()) / len(members)
+    return np.argsort(place, kind='stable')
+
+def _budget_share(s, share, seed):
+    "The images of a budget such as '5%': that share of every combination of labels"
+    number = share.strip().removesuffix('%')
+    if number == share.strip() or not number.replace('.', '', 1).isdigit() or not 0 < float(number) <= 100:
+        raise BudgetError(f"a budget is a number of images per class, or a share such as '5%'; found {share!r}")
+    order = _stratified_order(_strata(s)[0].astype(float), np.random.default_rng([seed, 71]))
+    drawn = s[order[:round(float(number)/100*len(s))]]
+    lost = [c for c, n in drawn.counts().items() if n == 0]
+    if lost: raise BudgetError(f'a budget of {share} is {len(drawn)} of {len(s)} images and has none of class {lost[0]}; give a larger share, or a number per class')
+    return drawn
 
 # %% ../nbs/library/00_images.ipynb #c024
 def split_by_group(s, fractions=(.7, .1, .2), seed=0, draws=200):
@@ -200,15 +222,6 @@ def _imbalance(content, part, fractions):
     "How far the class shares of the parts are from `fractions`; a class or part left out weighs most"
     share = np.array([content[part == p].sum(0) for p in range(len(fractions))]) / content.sum(0).clip(1)
     return np.abs(share - np.array(fractions)[:, None]).mean() + (share <= 0).sum()
-
-def _stratified_order(content, rng):
-    "A random order in which every stretch has about the same mix of label combinations"
-    kind = np.unique(content, axis=0, return_inverse=True)[1].ravel()
-    place = np.empty(len(kind))
-    for k in np.unique(kind):
-        members = np.flatnonzero(kind == k)
-        place[members] = (rng.permutation(len(members)) + rng.random()) / len(members)
-    return np.argsort(place, kind='stable')
 
 # %% ../nbs/library/00_images.ipynb #c028
 @dataclass(frozen=True, eq=False)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ArmError', 'Arm', 'parse_arm', 'partner_labels', 'duplicates', 'noise_images', 'oracle_images', 'shuffled',
-           'pool_images', 'soft_labels', 'check_arm', 'partner', 'AuxiliaryNorms', 'BothKinds', 'beta', 'partner_share',
-           'add', 'mix_loss', 'mix_representation', 'rule_of']
+           'pool_images', 'soft_labels', 'of_generator', 'check_arm', 'partner', 'AuxiliaryNorms', 'BothKinds', 'beta',
+           'partner_share', 'add', 'mix_loss', 'mix_representation', 'rule_of']
 
 # %% ../nbs/library/21_mixing.ipynb #c003
 import re
@@ -35,6 +35,7 @@ class Arm:
     batchnorm: str = 'joint'        # or 'shared', 'split'
     reduction: str = 'image'        # or 'batch': means over the batch before Mix Loss mixes them
     labels: str = 'own'             # or 'soft': predicted by the classifier of the arm `real`
+    curation: str | None = None     # rule by which synthetic images are chosen: see `curation`
     start: str | None = None        # 'pool': weights learnt on the pool
 
     def n_extra(self, n_real):
@@ -48,20 +49,21 @@ class Arm:
     @property
     def needs_teacher(self):
         "Whether the classifier of the arm `real` must be trained first"
-        return self.labels == 'soft'
+        return self.labels == 'soft' or self.curation not in (None, 'random')
 
 _kinds = {'real': {}, 'pool-pretrained': dict(start='pool'), 'pseudo-labels': dict(partner='pool', labels='soft'), 'duplicate': dict(partner='duplicate'),
           'oracle': dict(partner='oracle'), 'noise': dict(partner='noise'), 'shuffled-labels': dict(partner='shuffled'),
           'manifold-mixup': dict(partner='duplicate', rule='mix-representation'),
           **{rule: dict(partner='synthetic', rule=rule) for rule in ('add', 'replace', 'only', 'pretrain', 'mix-loss', 'mix-representation')}}
 _words = {'noise': ('partner', 'noise'), 'real': ('partner', 'duplicate'), 'oracle': ('partner', 'oracle'),
-          **{word: ('generator', word) for word in ('simplified', 'unet', 'latent', 'lora')}, 'soft': ('labels', 'soft'),
+          **{word: ('generator', word) for word in ('simplified', 'unet', 'latent', 'latent-clean', 'latent-no-pool', 'lora')},
+          **{word: ('curation', word) for word in ('random', 'confidence', 'centroid', 'covariance')}, 'soft': ('labels', 'soft'),
           **{word: ('batchnorm', word) for word in ('joint', 'shared', 'split')}, 'batch': ('reduction', 'batch'), 'of-mixture': ('of', 'mixture')}
 
 def _words_for(kind):
     "The words an arm of this kind may carry"
     partner, rule = _kinds[kind].get('partner'), _kinds[kind].get('rule', 'add')
-    takes = {'partner': partner == 'synthetic', 'generator': partner == 'synthetic', 'labels': partner == 'synthetic', 'reduction': rule == 'mix-loss',
+    takes = {'partner': partner == 'synthetic', 'generator': partner == 'synthetic', 'curation': partner == 'synthetic', 'labels': partner == 'synthetic', 'reduction': rule == 'mix-loss',
              'batchnorm': partner and rule not in ('only', 'pretrain'), 'of': partner and rule == 'add'}
     return [word for word, (field, _) in _words.items() if takes[field]]
 
@@ -88,7 +90,7 @@ def parse_arm(name):
     if words and not words_for: raise ArmError(f'arm {name!r} does not exist: {kind} takes no words')
     for word in words: _choose(name, f'{kind} takes no word {word!r}', word, words_for)
     fields = dict(_words[word] for word in words)
-    if len(fields) < len(words) or {'partner', 'generator'} <= set(fields): raise ArmError(f"arm {name!r} does not exist: of {', '.join(words)}, two decide the same")
+    if len(fields) < len(words) or 'partner' in fields and {'generator', 'curation'} & set(fields): raise ArmError(f"arm {name!r} does not exist: of {', '.join(words)}, two decide the same")
     amount = _amount(name, kind, fields.pop('of', None), per_cent)
     return Arm(str(name), **(dict(partner=None, rule='add') | _kinds[kind] | fields), amount=amount)
 
@@ -131,13 +133,18 @@ def soft_labels(s, teacher):
     origin = teacher.seen if s.origin is None else teacher.seen.union(s.origin)
     return replace(s, labels=teacher.predict(s).astype(np.float32), origin=origin)
 
-def _synthetic(arm, synthetic, n):
-    "The first `n` synthetic images of the arm's generator"
+def of_generator(arm, synthetic):
+    "The synthetic images of the arm's generator, of an `ImageSet` or a dict generator -> `ImageSet`. ArmError if it is not there"
     if isinstance(synthetic, dict):
         name = arm.generator or (next(iter(synthetic)) if len(synthetic) == 1 else None)
         if name not in synthetic: raise ArmError(f"arm {arm.name} needs synthetic images of {f'the generator {name}' if name else 'one generator, named by a word'}; found {', '.join(synthetic) or 'none'}")
         synthetic = synthetic[name]
     elif arm.generator: raise ArmError(f'arm {arm.name} names the generator {arm.generator}; pass synthetic images as a dict of generators')
+    return synthetic
+
+def _synthetic(arm, synthetic, n):
+    "The first `n` synthetic images of the arm's generator"
+    synthetic = of_generator(arm, synthetic)
     if synthetic is None or len(synthetic) < n:
         raise ArmError(f'arm {arm.name} needs {n} synthetic images, found {0 if synthetic is None else len(synthetic)}')
     return synthetic[:n]
@@ -156,18 +163,18 @@ def partner(
     synthetic=None,     # at least as many as the arm adds; a dict generator -> images for arms that name one
     seed=0,
     pool=None,          # for arms with `needs_pool`
-    teacher=None,       # the classifier of the arm `real`, for arms with `needs_teacher`
+    teacher=None,       # the classifier of the arm `real`, for arms with soft labels
 ):
     "The extra images of `arm`; None where there are none. ArmError or BudgetError if something it needs is missing"
     check_arm(arm, drawn, train, pool)
     if arm.partner is None: return None
-    if arm.needs_teacher and teacher is None: raise ArmError(f'arm {arm.name} needs the classifier of the arm real as its teacher; train that first')
+    if arm.labels == 'soft' and teacher is None: raise ArmError(f'arm {arm.name} needs the classifier of the arm real as its teacher; train that first')
     n = arm.n_extra(len(drawn))
     make = {'duplicate': lambda: duplicates(drawn, n, seed), 'oracle': lambda: oracle_images(train, drawn, n, seed),
             'shuffled': lambda: shuffled(oracle_images(train, drawn, n, seed), seed), 'noise': lambda: noise_images(drawn, partner_labels(drawn.labels, n, seed), seed),
             'pool': lambda: replace(pool_images(pool, n, seed), classes=drawn.classes, task=drawn.task), 'synthetic': lambda: _synthetic(arm, synthetic, n)}
     extra = make[arm.partner]()
-    return soft_labels(extra, teacher) if arm.needs_teacher else extra
+    return soft_labels(extra, teacher) if arm.labels == 'soft' else extra
 
 # %% ../nbs/library/21_mixing.ipynb #c019
 class AuxiliaryNorms(nn.ModuleList):

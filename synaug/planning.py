@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PlanError', 'predictive_power', 'plan', 'plan_study', 'learning_curve', 'monotone', 'worth', 'exchange_rate',
-           'exchange_sentence']
+           'exchange_sentence', 'label_efficiency', 'label_sentence']
 
 # %% ../nbs/library/33_planning.ipynb #c003
 from functools import lru_cache
@@ -15,7 +15,7 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import norm, t as student_t
 
 from .images import SynaugError
-from .statistics import (CONTROLS, LedgerError, arm_amount, arm_kind, detectable_effect, detection_shifts, is_control, paired,
+from .statistics import (CONTROLS, LedgerError, arm_amount, arm_kind, bca, detectable_effect, detection_shifts, is_control, paired,
                                replicates_needed, sign_flip, smallest_p)
 
 # %% ../nbs/library/33_planning.ipynb #c005
@@ -118,3 +118,28 @@ def exchange_sentence(row, level=.95):
     if row.rate <= 0: return f'One extra image of {row.arm} is worth no real one ({level:.0%} interval: at most {top}).'
     if row.rate >= row.most: return f'One extra image of {row.arm} is worth at least {row.most:.2g} real ones ({level:.0%} interval: from {row.low:.2f} up).'
     return f'One extra image of {row.arm} is worth {row.rate:.2f} real ones ({level:.0%} interval {row.low:.2f} to {top}).'
+
+# %% ../nbs/library/33_planning.ipynb #c023
+def label_efficiency(ledger, by, metric='macro_f1', split='test', baseline='real', level=.95, n_boot=1000, seed=0):
+    """Table `arm, labels, n, score, low, high, equal, equal_low, equal_high, least, most`: mean score of each arm at each budget (the parameter `by`, of `n_real` labelled images), and the
+    labels with which the baseline scores as much, within `least` to `most`. LedgerError for fewer than 2 budgets"""
+    rows = ledger[(ledger.metric == metric) & (ledger.split == split)]
+    labels = rows[rows.arm == baseline].groupby(by).n_real.mean().sort_values()
+    if len(labels) < 2: raise LedgerError(f'{by} takes {len(labels)} value{"s"*(len(labels) != 1)} with {metric} of {baseline} on {split}; a curve over labels needs 2')
+    curve = rows[rows.arm == baseline].pivot(index='replicate', columns=by, values='value')[labels.index]
+    equal = lambda score, means: float(np.exp(np.interp(score, isotonic_regression(means).x, np.log(labels))))
+    found = []
+    for (arm, point), r in rows.groupby(['arm', by], sort=False):
+        both = curve.assign(arm=r.set_index('replicate').value).dropna().to_numpy()
+        n = len(both)
+        drawn, z = np.random.default_rng([seed, n]).multinomial(n, np.full(n, 1/n), size=n_boot) @ both/n, np.sqrt(n/(n - 1))*student_t.ppf((1 + level)/2, n - 1)
+        low, high = np.quantile([equal(m[-1], m[:-1]) for m in drawn], norm.cdf([-z, z]))
+        found.append(dict(arm=arm, labels=labels[point], n=n, score=both[:, -1].mean(), **dict(zip(('low', 'high'), bca(both[:, -1], level))),
+                          equal=equal(both[:, -1].mean(), both[:, :-1].mean(0)), equal_low=float(low), equal_high=float(high), least=labels.min(), most=labels.max()))
+    return pd.DataFrame(found)
+
+def label_sentence(row, level=.95):
+    "One row of `label_efficiency` in plain English"
+    ends = f'{level:.0%} interval {row.equal_low:.0f} to {"at least "*int(row.equal_high >= row.most)}{row.equal_high:.0f}'
+    limit = 'at least ' if row.equal >= row.most else 'at most ' if row.equal <= row.least else ''
+    return f'With {row.arm}, {row.labels:.0f} labels do what {limit}{row.equal:.0f} do alone ({ends}).'

@@ -179,10 +179,12 @@ def _check_values(study):
         if len(set(arms)) < len(arms): raise StudyError(f'an arm is named twice: {", ".join(arms)}')
 
 # %% ../nbs/library/40_study.ipynb #c022
+_budgets = 'labels_per_class', 'labels'            # what notebooks call the parameter: a number per class, or that or a share
+
 def _check_budget(data, values):
     "BudgetError or ArmError unless the budget, the further real images of every oracle arm, and the pool of every arm that needs one are there"
     from synaug.mixing import check_arm, parse_arm
-    drawn = budget(data.train, values['labels_per_class'], seed=0)
+    drawn = budget(data.train, next(values[k] for k in _budgets if k in values), seed=0)
     for arm in map(parse_arm, values.get('arms', [])): check_arm(arm, drawn, data.train, data.pool if values.get('use_pool', True) else None)
 
 def check_data(study):
@@ -194,7 +196,7 @@ def check_data(study):
         values = study.parameters | point
         arguments = {k: v for k, v in values.items() if k in names}
         if (key := repr(arguments)) not in loaded: loaded[key] = load(**arguments)
-        if 'labels_per_class' in values: _check_budget(loaded[key], values)
+        if any(k in values for k in _budgets): _check_budget(loaded[key], values)
     return {key: data.fingerprint() for key, data in loaded.items()}
 
 # %% ../nbs/library/40_study.ipynb #c024
