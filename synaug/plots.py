@@ -163,8 +163,9 @@ def dosed(verdicts):
     return rows[rows.groupby(['kind', 'metric', 'split']).amount.transform('nunique') > 1].sort_values('amount')
 
 @rc_context(THEME)
-def dose_response(verdicts, metric='macro_f1', splits=('val', 'test'), margin=.02, level=.95):
-    "Differences to the baseline against the amount of extra images, a line per kind of arm with several amounts and a facet per split. LedgerError if there is none"
+def dose_response(verdicts, metric='macro_f1', splits=('val', 'test'), margin=.02, level=.95, candidates=None):
+    """Differences to the baseline against the amount of extra images, a line per kind of arm with several amounts and a facet per split; with `candidates` per real image, against
+    the share of them that was kept (a selection curve). LedgerError if there is none"""
     rows = dosed(verdicts)
     rows = rows[(rows.metric == metric) & rows.split.isin(splits)]
     if rows.empty: raise LedgerError(f'no arm was run at several amounts with {metric} on {" or ".join(splits)}; add arms such as add-50% and add-100%')
@@ -172,20 +173,21 @@ def dose_response(verdicts, metric='macro_f1', splits=('val', 'test'), margin=.0
     others = [k for k in kinds if k != 'oracle']
     hues = cycle(['#0072b2', '#009e73', '#d55e00', '#6a3d9a', '#cc79a7', '#56b4e9'])
     looks = {'oracle': dict(arm_style(['oracle'])['oracle'])} | {k: dict(color=c, marker=m) for k, c, m in zip(others, hues, cycle('^svPpXh<'))}
-    fig = _figure(2.2 + 2.9*len(splits), 3.6, _finding(rows, metric), f'Mean paired difference in {metric_name(metric)} and {level:.0%} interval over {_replicates(rows.n)}, against the number of extra '
-                  f'images per real one; filled: shown to differ, after correction for all arms. Grey band: margin of {margin:g}.')
+    fig = _figure(2.2 + 2.9*len(splits), 3.6, _finding(rows, metric), f'Mean paired difference in {metric_name(metric)} and {level:.0%} interval over {_replicates(rows.n)}, against '
+                  f'{"the number of extra images per real one" if candidates is None else f"the share that was kept of {candidates:g} candidates per real image"}; filled: shown to differ, after correction for all arms. Grey band: margin of {margin:g}.')
     axes = fig.subplots(1, len(splits), sharex=True, sharey=True, squeeze=False)[0]
-    amounts = np.sort(rows.amount.unique())
+    per, xlabel = (1, 'extra images, per real one') if candidates is None else (candidates, 'share of the candidates kept')
+    amounts = np.sort(rows.amount.unique())/per
     for ax, split in zip(axes, splits):
         ax.axhspan(-margin, margin, color='.93', zorder=0, lw=0); ax.axhline(0, color='.4', lw=1, zorder=1)
         for i, kind in enumerate(k for k in kinds if k in set(rows.kind)):
             here, style = rows[(rows.split == split) & (rows.kind == kind)], looks[kind]
-            x = here.amount*1.035**(i - (len(kinds) - 1)/2)
+            x = here.amount/per*1.035**(i - (len(kinds) - 1)/2)
             ax.plot(x, here.difference, color=style['color'], lw=1.2)
             for at, v in zip(x, here.itertuples()):
                 ax.plot([at, at], [v.low, v.high], color=style['color'], lw=1.2)
                 _mean_mark(ax, at, v.difference, kind, style, hollow=v.verdict not in _CLAIMS)
-        ax.set(xscale='log', title=split, xlabel='extra images, per real one'); ax.set_xticks(amounts); ax.minorticks_off()
+        ax.set(xscale='log', title=split, xlabel=xlabel); ax.set_xticks(amounts); ax.minorticks_off()
         ax.xaxis.set_major_formatter(lambda x, _: f'{100*x:.3g} %'); ax.yaxis.set_major_formatter(lambda y, _: f'{y:+.2f}' if abs(y) > 1e-9 else '0')
         if len(amounts) > 4: ax.tick_params(axis='x', rotation=40)
     axes[0].set_ylabel(f'difference to {rows.baseline.iloc[0]}')

@@ -1,0 +1,88 @@
+"Paper 2's chain, tiny: pool, pre-training, guide, curation, arms at two budgets, report"
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synaug.claims import check_claims
+from synaug.simulate import simulate
+from synaug.study import StudyError, collect, read_study, run_study
+from test_trial import write_npz
+
+STUDY = """
+notebook: histology_pretraining.ipynb
+metric: macro_ap
+replicates: 2
+parameters:
+  size: 16
+  arms: [real, oracle, pseudo-labels, 'add:latent:centroid-50%', 'add:latent:centroid', 'add:latent-clean:random', 'add:latent-no-pool:confidence']
+  candidates: 2.
+  autoencoder_steps: 4
+  latent_steps: 4
+  guide_steps: 3
+  sampling: 3
+  updates: 6
+  pretraining: 3
+  examiner_updates: 6
+grid: {labels: ['20%', '40%']}
+claims:
+  - {claim: selected images help, arm: 'add:latent:centroid', expects: 'at least 0.064'}
+  - {claim: on a metric of multi-class tasks, arm: 'add:latent:centroid', metric: accuracy, expects: helps}
+"""
+ARMS = ['real', 'oracle', 'pseudo-labels', 'add:latent:centroid-50%', 'add:latent:centroid', 'add:latent-clean:random', 'add:latent-no-pool:confidence']
+
+
+@pytest.fixture(scope='module')
+def data(): return simulate(seed=5, size=16, n_train=150, n_val=60, n_test=60, n_pool=80, n_shift=0)
+
+
+@pytest.fixture(scope='module')
+def further(tmp_path_factory):
+    "A file that holds nothing but a pool, of larger images"
+    path = tmp_path_factory.mktemp('pool')/'tiles.npz'
+    np.savez(path, pool_images=simulate(seed=99, size=24, n_train=30, n_val=8, n_test=8, n_pool=0, n_shift=0).train.images)
+    return path
+
+
+@pytest.fixture(scope='module')
+def finished(data, further, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('histology')
+    (folder/'tiny.yaml').write_text(STUDY)
+    source = write_npz(folder/'cells.npz', data)
+    return folder/'out', run_study(read_study(folder/'tiny.yaml', [f'source={source}', f'pool_folder={further}']), folder/'out')
+
+
+def test_the_chain_ends_in_a_ledger_and_a_report(finished):
+    out, report = finished
+    ledger, page = collect(out), report.read_text()
+    scored = ledger[ledger.split == 'test']
+    assert set(scored.arm) == set(ARMS) and set(ledger.labels) == {'20%', '40%'} and ledger.groupby('labels').replicate.nunique().tolist() == [2, 2]
+    per_arm = ledger.drop_duplicates(['labels', 'replicate', 'arm']).set_index(['labels', 'replicate', 'arm'])
+    real = per_arm.n_real['20%', 0, 'real']
+    assert real == 30 and per_arm.n_real['40%', 0, 'real'] == 60
+    assert [per_arm.n_extra['20%', 0, a] for a in ARMS] == [0, 30, 30, 15, 30, 30, 30] and (per_arm.n_distinct.dropna() <= per_arm.n_extra.dropna()).all()
+    for heading in ('Labels', 'Dose and response', 'Who gets the pool', 'Claims', 'Audits'): assert f'>{heading}<' in page or f'{heading}</h2>' in page or f'## {heading}' in page, heading
+    assert set(ledger.metric[ledger.arm == 'pre-training']) == {'Fréchet distance to the pool', 'reconstruction error, %'}
+    assert {f'audit:{g}' for g in ('latent', 'latent-clean', 'latent-no-pool')} <= set(ledger.arm)
+
+
+def test_one_pre_training_serves_all_replicates(finished):
+    assert len(list((finished[0]/'cache').glob('pretrained-*'))) == 1 and len(list((finished[0]/'runs').iterdir())) == 4
+
+
+def test_a_claim_about_a_gain_is_held_against_that_gain(finished):
+    rows = collect(finished[0])
+    table = check_claims(rows[rows.labels == '20%'], read_study(finished[0].parent/'tiny.yaml').claims[:1])
+    assert table.gain[0] == .064 and table.verdict[0] in ('more', 'less', 'inconclusive')
+
+
+def test_a_pool_with_a_test_image_is_refused(data, tmp_path):
+    (tmp_path/'tiny.yaml').write_text(STUDY)
+    np.savez(tmp_path/'leaky.npz', pool_images=np.concatenate([data.pool.images, data.test.images[:3]]))
+    study = read_study(tmp_path/'tiny.yaml', [f"source={write_npz(tmp_path/'cells.npz', data)}", f"pool_folder={tmp_path/'leaky.npz'}", 'labels=20%', 'arms=real'], replicates=1)
+    with pytest.raises(StudyError, match='3 images of test were fitted on'): run_study(study, tmp_path/'out')
+
+
+def test_a_generator_without_a_pool_is_refused(data, tmp_path):
+    (tmp_path/'tiny.yaml').write_text(STUDY)
+    study = read_study(tmp_path/'tiny.yaml', [f"source={write_npz(tmp_path/'cells.npz', replace(data, pool=None))}", 'labels=20%', 'arms=real,add:latent:centroid'], replicates=1)
+    with pytest.raises(StudyError, match='give pool_folder'): run_study(study, tmp_path/'out')
