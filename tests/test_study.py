@@ -9,14 +9,14 @@ import pytest
 import synaug
 from pandas.testing import assert_frame_equal
 
-PARAMETERS = "replicate = 0\nout = ''\ncache = ''\neffect = 0.02\npause = 0.0\narms = ['real', 'add']\nfails_at = -1\nuser_error = False\n"
+PARAMETERS = "replicate = 0\nout = ''\ncache = ''\neffect = 0.02\narms = ['real', 'add']\nfails_at = -1\nuser_error = False\n"
 BODY = """
 import os, random, time
 from pathlib import Path
 from synaug.images import BudgetError
 from synaug.study import save_rows
 (Path(cache)/f'{replicate}.txt').write_text('kept')
-time.sleep(pause)
+while replicate and os.path.exists(os.environ.get('HOLD', '')): time.sleep(.05)
 if replicate == fails_at: raise BudgetError('labels_per_class=9: too many') if user_error else RuntimeError('the disk is full')
 draw = random.Random(replicate).random
 save_rows(out, [dict(arm=a, split=s, metric='macro_f1', value=.7 + .05*draw() + effect*(a != 'real'), updates=10, seconds=time.time(), n_real=20, n_extra=0)
@@ -36,13 +36,15 @@ def folder(tmp_path_factory):
     "A study file with its notebook; three replicates"
     folder = tmp_path_factory.mktemp('fake')
     write_notebook(folder/'fake.ipynb', PARAMETERS, BODY)
-    (folder/'fake.yaml').write_text('notebook: fake.ipynb\ntitle: A made-up study\nreplicates: 3\nparameters: {pause: 1.0}\n')
+    (folder/'fake.yaml').write_text('notebook: fake.ipynb\ntitle: A made-up study\nreplicates: 3\n')
     return folder
 
 
-def start(folder, *options, out):
+def start(folder, *options, out, hold=''):
+    "A study in a process of its own; while the file `hold` exists, no replicate but 0 ends. It hears SIGINT even if this process, started in the background, does not"
     return subprocess.Popen([sys.executable, '-c', 'from synaug.cli import main; main()', 'run', 'fake.yaml', '--out', out, '--workers', '2', *options],
-                            cwd=folder, env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+                            cwd=folder, env=ENV | dict(HOLD=str(hold)), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def finish(process):
@@ -92,13 +94,21 @@ def test_report_needs_no_network(finished):
 def alive(processes): return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
-def stop_when(process, out, n, how):
-    "Signal a running study once it has `n` finished runs and kernels at work; its processes"
-    deadline, family = time.time() + 60, []
-    while time.time() < deadline:
+def command_of(process):
+    "Its command line; '' if it has just ended"
+    try: return ' '.join(process.cmdline())
+    except psutil.NoSuchProcess: return ''
+
+
+def stop_when(process, out, how):
+    "Signal a study once replicate 0 is finished and the two others, which are held, have begun and have kernels; its processes"
+    deadline = time.time() + 60
+    while True:
         family = psutil.Process(process.pid).children(recursive=True)
-        if len(rows_of(out)) >= n and any('ipykernel' in ' '.join(p.cmdline()) for p in alive(family)): break
+        done, begun, kernels = rows_of(out), {p.stem for p in (out/'cache').glob('*.txt')}, sum('ipykernel' in command_of(p) for p in alive(family))
+        if len(done) == 1 and begun == {'0', '1', '2'} and kernels >= 2: break
         assert process.poll() is None, process.communicate()
+        assert time.time() < deadline, (done, begun, kernels)
         time.sleep(.05)
     process.send_signal(how)
     return family
@@ -111,21 +121,23 @@ def gone(family, seconds):
 
 
 def test_interrupted_study_ends_with_the_same_ledger(folder, finished):
-    out = folder/'stopped'
-    first = start(folder, out='stopped')
-    family = stop_when(first, out, 1, signal.SIGINT)
+    out, hold = folder/'stopped', folder/'hold'
+    hold.touch()
+    first = start(folder, out='stopped', hold=hold)
+    family = stop_when(first, out, signal.SIGINT)
     code, said, wrong = finish(first)
     assert code == 130 and wrong.count('\n') == 1 and 'continue' in wrong and 'synaug run fake.yaml --out stopped' in wrong
     assert gone(family, 1)
     done = rows_of(out)
-    assert 1 <= len(done) < 3 and not (out/'ledger.parquet').exists()
+    assert len(done) == 1 and not (out/'ledger.parquet').exists()
 
-    second = start(folder, out='stopped')
-    family = stop_when(second, out, len(done), signal.SIGKILL)
+    second = start(folder, out='stopped', hold=hold)
+    family = stop_when(second, out, signal.SIGKILL)
     second.communicate()
     assert len(family) >= 2 and gone(family, 5), [p.cmdline() for p in alive(family)]
+    assert rows_of(out) == done
 
-    done = rows_of(out)
+    hold.unlink()
     code, said, wrong = finish(start(folder, out='stopped'))
     assert code == 0, wrong
     assert done.items() <= rows_of(out).items()                            # what was finished was not done again
@@ -147,7 +159,7 @@ def test_more_replicates_and_lost_rows(folder, finished):
 
 
 def test_failing_replicate(folder):
-    code, said, wrong = finish(start(folder, '-p', 'fails_at=1', '-p', 'pause=0', '--replicates', '2', out='broken'))
+    code, said, wrong = finish(start(folder, '-p', 'fails_at=1', '--replicates', '2', out='broken'))
     out = folder/'broken'
     assert code == 1 and wrong.count('\n') == 1 and 'Traceback' not in wrong
     named = Path(re.search(r'(/\S+notebook\.ipynb)', wrong)[1])
@@ -157,7 +169,7 @@ def test_failing_replicate(folder):
 
 
 def test_error_of_the_user_in_a_run(folder):
-    code, said, wrong = finish(start(folder, '-p', 'fails_at=0', '-p', 'user_error=true', '-p', 'pause=0', '--replicates', '1', out='user'))
+    code, said, wrong = finish(start(folder, '-p', 'fails_at=0', '-p', 'user_error=true', '--replicates', '1', out='user'))
     assert code == 2 and 'BudgetError: labels_per_class=9' in wrong and not (folder/'user'/'ledger.parquet').exists()
 
 
