@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['architectures', 'BackboneError', 'odd_blocks', 'DropPath', 'Backbone', 'widened', 'normalisation', 'backbone',
-           'mixup', 'cutmix', 'mixup_or_cutmix', 'erased', 'photometric']
+           'mixup', 'cutmix', 'mixup_or_cutmix', 'erased', 'photometric', 'strongly_varied']
 
 # %% ../nbs/library/23_backbones.ipynb #c004
 import math
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .classifiers import rebuildable
+from .classifiers import Recipe, augmented, one_cycle, rebuildable, recipes
 from .images import SynaugError
 
 # %% ../nbs/library/23_backbones.ipynb #c006
@@ -262,3 +263,10 @@ def photometric(x, generator, operations=2, strength=.45):
         done = [x, light*(1+.5*s)*2-1, (x-(m := x.mean((1, 2, 3), keepdim=True)))*(1+.5*s)+m, light.clamp_min(0)**((-s).exp())*2-1, x + s*(x-_blurred(x))]
         for i, view in enumerate(done): x = torch.where(which == i, view.clamp(-1, 1), x)
     return x
+
+# %% ../nbs/library/23_backbones.ipynb #c049
+def strongly_varied(x, generator):
+    "Images `(N, C, H, W)` in [-1, 1] as DeiT augments them: geometry, two photometric operations, random erasing"
+    return erased(photometric(augmented(x, generator), generator), generator)
+
+recipes['deit'] = Recipe(2.5e-4, partial(one_cycle, rise=5/300), .05, ema_decay=0., looks=30, augment=strongly_varied, smoothing=.1, mix=mixup_or_cutmix)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['recipes', 'augmented', 'ResidualBlock', 'rebuildable', 'CompactResNet', 'criterion', 'probabilities', 'one_cycle',
            'constant', 'tenth_at_half', 'Recipe', 'draws_from', 'random_streams', 'predict', 'macro_ap', 'macro_f1',
-           'Trained', 'Checkpoints', 'first_weights', 'train', 'contrastive_loss', 'strongly_augmented', 'pretrain',
-           'save', 'load']
+           'Trained', 'Checkpoints', 'first_weights', 'recipe_called', 'train', 'contrastive_loss',
+           'strongly_augmented', 'pretrain', 'save', 'load']
 
 # %% ../nbs/library/22_classifiers.ipynb #c003
 import json
@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 
 from .diffusion import autocast, default_device, ema_update, placed
 from .images import Seen, SynaugError, concat, seen
+from .losses import smoothed
 from .mixing import Arm, BothKinds, parse_arm, partner_share, rule_of
 
 # %% ../nbs/library/22_classifiers.ipynb #c006
@@ -109,19 +110,24 @@ class Recipe:
     keep: str = 'best'                  # on validation; or 'last'
     patience: int | None = None         # looks without a better one, after which training stops
     looks: int = 10                     # at validation
+    augment: Callable = augmented       # (images, generator) -> images
+    smoothing: float = 0.               # epsilon of label smoothing
+    mix: Callable | None = None         # (images, labels, generator) -> (images, labels), of each batch drawn, after the two above
 
 recipes = {'default': Recipe(), 'mix-model': Recipe(1e-4, constant, .01, 0., 'macro_f1', patience=5, looks=30),
            'baseline': Recipe(1e-3, tenth_at_half, .01, 0., 'macro_f1', looks=30)}
 
 # %% ../nbs/library/22_classifiers.ipynb #c019
-def draws_from(s, device, generator, augment=augmented):
+def draws_from(s, device, generator, augment=augmented, smoothing=0., mix=None):
     "A function n -> (augmented images, labels), drawn with replacement from `ImageSet` `s`, kept on the device; positions in full precision, also under autocast"
     x = placed(torch.from_numpy(s.floats()), device)
     y = None if s.labels is None else torch.from_numpy(s.labels.astype(np.float32)).to(device)
     def draw(n):
         i = torch.randint(len(x), (n,), generator=generator).to(device)
-        with torch.autocast(x.device.type, enabled=False): views = augment(x[i], generator)
-        return placed(views, device), None if y is None else y[i]
+        with torch.autocast(x.device.type, enabled=False):
+            views, labels = augment(x[i], generator), None if y is None else smoothed(y[i], s.task, smoothing) if smoothing else y[i]
+            if mix: views, labels = mix(views, labels, generator)
+        return placed(views, device), labels
     return draw
 
 def random_streams(seed, n):
@@ -190,13 +196,18 @@ def first_weights(network, s, seed, start=None):
     model.load_state_dict(body, strict=False)
     return model
 
+def recipe_called(name):
+    "The `Recipe` of that name, wherever it is defined. SynaugError if there is none"
+    if name not in recipes: from synaug import backbones                                       # which adds 'deit'
+    if name not in recipes: raise SynaugError(f"there is no recipe {name!r}; choose from {', '.join(recipes)}")
+    return recipes[name]
+
 def _settled(rule, recipe, partner, start):
     "The `Arm` and the `Recipe` meant. SynaugError if unknown or if the arm lacks something"
     arm = rule if isinstance(rule, Arm) else parse_arm(rule)
     if partner is None and (arm.rule != 'add' or arm.partner and isinstance(rule, Arm)): raise SynaugError(f'arm {arm.name} needs partner images')
     if arm.start and start is None: raise SynaugError(f'arm {arm.name} needs a start: what pretrain gives')
-    if isinstance(recipe, str) and recipe not in recipes: raise SynaugError(f"there is no recipe {recipe!r}; choose from {', '.join(recipes)}")
-    return arm, recipes[recipe] if isinstance(recipe, str) else recipe
+    return arm, recipe_called(recipe) if isinstance(recipe, str) else recipe
 
 def train(
     real,
@@ -220,22 +231,24 @@ def train(
     real_stream, partner_stream, stream = random_streams(seed, 3)
     model = first_weights(network, real, seed, start).to(device, memory_format=torch.channels_last)
     ema, both, checkpoints = deepcopy(model).eval(), BothKinds(model, arm.batchnorm), Checkpoints(val, recipe)
-    draws = draws_from(real, device, real_stream), None if partner is None else draws_from(partner, device, partner_stream)
+    draws = [None if s is None else draws_from(s, device, g, recipe.augment, recipe.smoothing, recipe.mix) for s, g in ((real, real_stream), (partner, partner_stream))]
     n_partner, loss, step_loss = 0 if partner is None else len(partner), loss or criterion(real.task), rule_of(arm)
     optimizer = torch.optim.AdamW([*model.parameters(), *both.parameters()], recipe.lr, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: recipe.schedule(i/updates))
     looks, losses = set(np.linspace(updates/(looks or recipe.looks), updates, looks or recipe.looks).round().astype(int).clip(1)), []
-    for i in tqdm(range(1, updates+1), desc='training', unit='update', disable=not progress, mininterval=1):
-        model.train()
-        share = partner_share(arm.rule, len(real), n_partner, (i-1)/updates)
-        with autocast(device): value = step_loss(model, both, loss, *draws, batch_size, share, stream)
-        value.backward()
-        optimizer.step(); schedule.step(); optimizer.zero_grad(set_to_none=True)
-        ema_update(ema, model, min(recipe.ema_decay, i/(i+9)))
-        losses.append(value.item())
-        if i in looks:
-            if checkpoints.look(ema, i, float(np.mean(losses))): break
-            losses = []
+    with torch.random.fork_rng():                                                           # dropout and drop path draw from torch's own stream
+        torch.manual_seed(seed)
+        for i in tqdm(range(1, updates+1), desc='training', unit='update', disable=not progress, mininterval=1):
+            model.train()
+            share = partner_share(arm.rule, len(real), n_partner, (i-1)/updates)
+            with autocast(device): value = step_loss(model, both, loss, *draws, batch_size, share, stream)
+            value.backward()
+            optimizer.step(); schedule.step(); optimizer.zero_grad(set_to_none=True)
+            ema_update(ema, model, min(recipe.ema_decay, i/(i+9)))
+            losses.append(value.item())
+            if i in looks:
+                if checkpoints.look(ema, i, float(np.mean(losses))): break
+                losses = []
     fitted_on = seen(*[s for s in (real, partner) if s is not None]).union(*([start.seen] if start else []))
     return Trained(checkpoints.kept[1], pd.DataFrame(checkpoints.rows), checkpoints.kept[0], time.perf_counter()-began, fitted_on, i)
 
@@ -273,11 +286,13 @@ def pretrain(
     trained = [p for name, p in model.named_parameters() if not name.startswith('head.')]
     optimizer = torch.optim.AdamW([*trained, *project.parameters()], lr, weight_decay=.05)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: one_cycle(i/updates))
-    for _ in tqdm(range(updates), desc='pre-training', unit='update', disable=not progress, mininterval=1):
-        with autocast(device): loss = contrastive_loss(project(model.features(draw(batch_size)[0])))
-        loss.backward()
-        optimizer.step(); schedule.step(); optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for _ in tqdm(range(updates), desc='pre-training', unit='update', disable=not progress, mininterval=1):
+            with autocast(device): loss = contrastive_loss(project(model.features(draw(batch_size)[0])))
+            loss.backward()
+            optimizer.step(); schedule.step(); optimizer.zero_grad(set_to_none=True)
+            losses.append(loss.item())
     history = pd.DataFrame(dict(update=range(1, updates+1), loss=losses))
     return Trained(model.eval(), history, updates, time.perf_counter()-began, seen(pool, drawn), updates)
 
