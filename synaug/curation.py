@@ -111,7 +111,7 @@ def curated(
     features=None,      # function ImageSet -> (N, D); features of the classifier unless given
     threshold=0.,       # rule confidence: nothing below is kept
     drop_copies=True,   # nothing is kept that is a near-copy of a real image
-    repeat=False,       # where too few are eligible, they are repeated up to `keep`; a class with none leaves its share to the others
+    repeat=False,       # where too few are eligible, they are repeated up to `keep`; a class with none leaves its share to the others; if there are none at all, all are
     seed=0,
 ):
     """The samples kept, in the order they came, with the labels in the proportions of `synthetic`; fewer than `keep` where too few are eligible, unless repeated.
@@ -136,6 +136,7 @@ def curated(
     if rule == 'covariance':
         on_axes, covariance = principal(real_f, real_kinds)
         if not np.isin(kinds, real_kinds).all(): raise CurationError('samples were requested with a combination of labels that no real image has: there is no covariance to match')
+    if repeat and not eligible.any(): eligible = np.ones(len(synthetic), bool)
 
     kept = []
     for kind, quota in quotas(kinds, n).items():
@@ -144,9 +145,9 @@ def curated(
         best = candidates[order[:quota]]
         kept.append(np.resize(best, quota) if repeat and len(best) else best)
     kept = np.concatenate(kept)
-    if repeat and len(kept): kept = np.concatenate([kept, np.resize(kept, n - len(kept))])
+    if repeat: kept = np.concatenate([kept, np.resize(kept, n - len(kept))])
     kept = np.sort(kept)
-    if not repeat or not len(kept): _check_classes(synthetic, kept, n, rule)
+    if not repeat: _check_classes(synthetic, kept, n, rule)
     looked_at = ([seen(real)] if needs_features or drop_copies else []) + ([classifier.seen] if classifier is not None and rule != 'random' else [])
     origin = Seen().union(*([synthetic.origin] if synthetic.origin is not None else []), *looked_at)
     return replace(synthetic[kept], origin=origin if looked_at or synthetic.origin is not None else None)

@@ -161,7 +161,8 @@ def round_trip(pipe, channel_map, s):
 
 # %% ../../nbs/library/13_lora.ipynb #c023
 targets = dict(attention=['to_q', 'to_k', 'to_v', 'to_out.0'],
-               all=['to_q', 'to_k', 'to_v', 'to_out.0', 'proj_in', 'proj_out', 'ff.net.0.proj', 'ff.net.2', 'conv1', 'conv2', 'conv_shortcut', 'time_emb_proj'])
+               all=['to_q', 'to_k', 'to_v', 'to_out.0', 'proj_in', 'proj_out', 'ff.net.0.proj', 'ff.net.2', 'conv1', 'conv2', 'conv_shortcut', 'time_emb_proj',
+                    'conv_in', 'conv_out', 'conv', 'linear_1', 'linear_2'])
 
 def text_encoders(pipe):
     "Name -> text encoder of the pipeline: one, or SDXL's two"
@@ -173,7 +174,7 @@ def add_lora(pipe, rank, alpha, modules='attention', text=False, seed=0):
     from peft import LoraConfig
     if not rank: return []
     config = lambda names: LoraConfig(r=rank, lora_alpha=alpha, init_lora_weights='gaussian', target_modules=names)
-    parts = [(pipe.unet, targets.get(modules, modules))] + [(t, ['q_proj', 'k_proj', 'v_proj', 'out_proj']) for t in text_encoders(pipe).values() if text]
+    parts = [(pipe.unet, targets[modules] if isinstance(modules, str) else list(modules))] + [(t, ['q_proj', 'k_proj', 'v_proj', 'out_proj']) for t in text_encoders(pipe).values() if text]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for part, names in parts: part.add_adapter(config(names))
