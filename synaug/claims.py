@@ -142,7 +142,8 @@ def pool_uses(verdicts, metric='macro_ap', split='test'):
     "The rows of `verdicts` that differ in who gets the pool, with a column `pool` in front; empty unless both a generator and a classifier get it"
     rows = verdicts[(verdicts.metric == metric) & (verdicts.split == split)].set_index('arm')
     alone = [a for a in rows.index if 'latent-no-pool' in arm_kind(a).split(':')]
-    fed = [a.replace('latent-no-pool', 'latent') for a in alone] or [a for a in rows.index if 'latent' in arm_kind(a).split(':')]
+    same = [a for a in rows.index if a in {b.replace('latent-no-pool', 'latent') for b in alone}]
+    fed = same or [a for a in rows.index if 'latent' in arm_kind(a).split(':')]
     uses = {'nobody': alone, 'the generator': fed, 'the classifier, pre-trained': ['pool-pretrained'], 'the classifier, pseudo-labels': ['pseudo-labels']}
     found = [rows.loc[[a]].reset_index().assign(pool=use) for use, arms in uses.items() for a in arms if a in rows.index]
     if not any(f.pool[0] == 'the generator' for f in found) or not any('classifier' in f.pool[0] for f in found): return rows.reset_index().iloc[:0].assign(pool='')

@@ -60,7 +60,7 @@ def test_the_chain_ends_in_a_ledger_and_a_report(finished):
     real = per_arm.n_real['20%', 0, 'real']
     assert real == 30 and per_arm.n_real['40%', 0, 'real'] == 60
     assert [per_arm.n_extra['20%', 0, a] for a in ARMS] == [0, 30, 30, 15, 30, 30, 30] and (per_arm.n_distinct.dropna() <= per_arm.n_extra.dropna()).all()
-    for heading in ('Labels', 'Dose and response', 'Who gets the pool', 'Claims', 'Audits'): assert f'>{heading}<' in page or f'{heading}</h2>' in page or f'## {heading}' in page, heading
+    for heading in ('Labels', 'Selection', 'Who gets the pool', 'Claims', 'Audits'): assert f'>{heading}<' in page or f'{heading}</h2>' in page or f'## {heading}' in page, heading
     assert set(ledger.metric[ledger.arm == 'pre-training']) == {'Fréchet distance to the pool', 'reconstruction error, %'}
     assert {f'audit:{g}' for g in ('latent', 'latent-clean', 'latent-no-pool')} <= set(ledger.arm)
 
