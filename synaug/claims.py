@@ -61,7 +61,7 @@ def answer(found, expects):
 def check_claims(ledger, claims, metric='macro_ap', baseline='real', margin=.02, level=.95, alpha=.05):
     "Table `claim, arms, against, split, metric, expects, n, difference, low, high, gain, p, p_holm, verdict, answer` of the `claims` of a study file. LedgerError for an arm that is not there"
     table = pd.DataFrame([read_claim(c, baseline) for c in claims])
-    table['metric'] = [m or metric for m in table.metric]
+    table['metric'] = [m if isinstance(m, str) else metric for m in table.metric]
     ds = [contrast(ledger, c.metric, c.split, c.arms, c.against) for c in table.itertuples()]
     table['gain'] = [gain_of(e) for e in table.expects]
     table['gain'] = table.gain.astype(float)
