@@ -109,7 +109,7 @@ def val_vs_test(ledger, metric='macro_f1', split='test', level=.95):
     ax.annotate(f'{split} = validation', (low, low), xytext=(12, 16), textcoords='offset points', rotation=45, rotation_mode='anchor', color='.45', fontsize=8)
     for axis in (ax.xaxis, ax.yaxis): axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     ax.set(xlim=(low, high), ylim=(low, high), aspect='equal', xlabel=f'{metric_name(metric)} on validation', ylabel=f'{metric_name(metric)} on {split}')
-    fig.legend(loc='outside right upper')
+    fig.legend(loc='outside center right')
     return fig
 
 # %% ../nbs/library/32_plots.ipynb #c019
