@@ -2,9 +2,9 @@
 from pathlib import Path
 
 import pandas as pd
-from synaug.plots import differences
-from synaug.statistics import verdicts
-from synaug.study import comparable
+from synaug.plots.study import differences
+from synaug.verdicts.statistics import verdicts
+from synaug.study.ledger import comparable
 
 root = Path(__file__).resolve().parent.parent
 ledger = comparable(pd.read_parquet(root/'nbs'/'results'/'quick.parquet'))

@@ -20,15 +20,19 @@ from sklearn import config_context
 from torch import nn
 from tqdm.auto import tqdm
 
-from .classifiers import Recipe, train
+from .classifiers.recipes import Recipe
+from .classifiers.train import train
 from .evaluation import score_splits
-from .images import Dataset, ImageSet, budget
-from .mixing import parse_arm, partner
-from .planning import exchange_rate, plan
-from .plots import THEME
-from .simulate import channels, default_microscope, locations, shifted_microscope, simulate_cells
-from .statistics import bca, detectable_effect, paired, sign_flip, verdict, verdicts
-from .study import machine_facts, version_facts
+from .data.images import Dataset, ImageSet
+from .data.splits import budget
+from .arms import parse_arm
+from .partners import partner
+from .verdicts.planning import plan
+from .verdicts.worth import exchange_rate
+from .plots.style import THEME
+from .data.simulate import channels, default_microscope, locations, shifted_microscope, simulate_cells
+from .verdicts.statistics import bca, detectable_effect, paired, sign_flip, verdict, verdicts
+from .study.machine import machine_facts, version_facts
 
 # %% ../nbs/library/35_known_answers.ipynb #c005
 class FilterEnergies(nn.Module):

@@ -4,7 +4,7 @@ import subprocess, sys, time
 import numpy as np
 import pytest
 from synaug.cli import main
-from synaug.simulate import simulate
+from synaug.data.simulate import simulate
 from test_study import BODY, ENV, PARAMETERS, write_notebook
 
 

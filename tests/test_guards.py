@@ -16,15 +16,33 @@ import numpy as np
 import pytest
 import torch
 from sklearn import config_context
-from synaug import classifiers, evaluation, images, layouts, mixing, sources, study, trial
-from synaug.classifiers import CompactResNet, train
-from synaug.evaluation import ScoreError, score_splits
+from synaug import evaluation, replicate as trial
+from synaug.classifiers.mixing import add
+from synaug.classifiers.recipes import recipes
+from synaug.classifiers.train import load, save
+from synaug.data import layouts, sources
+from synaug.data.images import ImageSet, concat
+from synaug.data.seen import _forbidden_pairs, check_leaks, check_unseen, image_hashes, seen
+from synaug.data.splits import budget
+from synaug.errors import ArmError
+from synaug.partners import _synthetic, oracle_images
+from synaug.store import cached
+from synaug.study.file import _check_values, shipped
+from synaug.classifiers.networks import CompactResNet
+from synaug.classifiers.train import train
+from synaug.errors import ScoreError
+from synaug.evaluation import score_splits
 from synaug.generators import pixel
-from synaug.images import BudgetError, Dataset, LeakError, budget, check_unseen, concat, image_hashes
-from synaug.mixing import parse_arm, partner
-from synaug.simulate import simulate
-from synaug.sources import SourceError
-from synaug.study import StudyError, read_study
+from synaug.data.images import Dataset, concat
+from synaug.data.seen import check_unseen, image_hashes
+from synaug.data.splits import budget
+from synaug.errors import BudgetError, LeakError
+from synaug.arms import parse_arm
+from synaug.partners import partner
+from synaug.data.simulate import simulate
+from synaug.errors import SourceError
+from synaug.errors import StudyError
+from synaug.study.file import read_study
 
 matplotlib.use('Agg')
 
@@ -144,8 +162,8 @@ def classifier_read_from_disk():
     "The classifier was trained on a test image before it was saved"
     def action():
         with TemporaryDirectory() as folder:
-            classifiers.save(train(concat(DATA.train[:12], DATA.test[:1]), DATA.val, updates=1, batch_size=4, looks=1, device='cpu'), folder)
-            score_splits(classifiers.load(folder, 'cpu'), SCORED)
+            save(train(concat(DATA.train[:12], DATA.test[:1]), DATA.val, updates=1, batch_size=4, looks=1, device='cpu'), folder)
+            score_splits(load(folder, 'cpu'), SCORED)
     return refused(LeakError, 'images of test were fitted on', action)
 
 
@@ -167,7 +185,7 @@ def oracle_beyond_the_training_set():
 
 
 def more_synthetic_images_than_there_are():
-    return refused(mixing.ArmError, 'needs 24 synthetic images', lambda: partner(parse_arm('add-200%'), DATA.train[:12], DATA.train, DATA.train[12:20]))
+    return refused(ArmError, 'needs 24 synthetic images', lambda: partner(parse_arm('add-200%'), DATA.train[:12], DATA.train, DATA.train[12:20]))
 
 
 def equal_updates():
@@ -182,21 +200,21 @@ def equal_updates():
 
 def same_first_weights():
     "Arms of one replicate start from the same weights: a learning rate of 0 shows them"
-    first = [brief(DATA.train[:16], extra, recipe=replace(classifiers.recipes['default'], lr=0., weight_decay=0.)).model.head.weight for extra in (None, DATA.train[16:48])]
+    first = [brief(DATA.train[:16], extra, recipe=replace(recipes['default'], lr=0., weight_decay=0.)).model.head.weight for extra in (None, DATA.train[16:48])]
     return torch.equal(*first)
 
 
 # Studies and ledgers
 
 def baseline_missing(): return refused(StudyError, 'the baseline real is not among the arms', lambda: read_study('your-images', ['arms=duplicate,add']))
-def unknown_arm(): return refused(mixing.ArmError, 'does not exist', lambda: read_study('your-images', ['arms=real,ad']))
+def unknown_arm(): return refused(ArmError, 'does not exist', lambda: read_study('your-images', ['arms=real,ad']))
 
 
 def cache_of_other_data():
     "A step kept for one data set is not used for another"
     save, load = lambda made, folder: (folder/'made').write_text(made), lambda folder: (folder/'made').read_text()
     with TemporaryDirectory() as cache:
-        return [study.cached(cache, 'generator', dict(data=d), lambda: d, save, load) for d in ('a', 'b', 'a')] == ['a', 'b', 'a']
+        return [cached(cache, 'generator', dict(data=d), lambda: d, save, load) for d in ('a', 'b', 'a')] == ['a', 'b', 'a']
 
 
 def diverged_classifier():
@@ -226,32 +244,32 @@ def pickle_in_a_source():
 # guard -> the fault, and the mutants of the package that let it through: (function, piece of its source, replacement)
 
 OFF = 'if False:'
-LEAKS, UNSEEN = images.check_leaks, images.check_unseen
+LEAKS, UNSEEN = check_leaks, check_unseen
 GUARDS = [
-    (image_in_train_and_test, [(LEAKS, 'if len(same):', OFF), (Dataset.check, 'check_leaks(self)', 'pass'), (images.image_hashes, 'for im in images', 'for im in np.random.default_rng().random((len(images), 8))')]),
-    (image_in_val_and_test, [(LEAKS, 'if len(same):', OFF), (images._forbidden_pairs, "+ [('val', s) for s in scored if s != 'val']", '')]),
-    (image_in_pool_and_test, [(images._forbidden_pairs, "['pool'] if d.pool is not None else []", '[]')]),
-    (image_in_train_and_shift, [(images._forbidden_pairs, 'list(d.scored())', "['val', 'test']")]),
+    (image_in_train_and_test, [(LEAKS, 'if len(same):', OFF), (Dataset.check, 'check_leaks(self)', 'pass'), (image_hashes, 'for im in images', 'for im in np.random.default_rng().random((len(images), 8))')]),
+    (image_in_val_and_test, [(LEAKS, 'if len(same):', OFF), (_forbidden_pairs, "+ [('val', s) for s in scored if s != 'val']", '')]),
+    (image_in_pool_and_test, [(_forbidden_pairs, "['pool'] if d.pool is not None else []", '[]')]),
+    (image_in_train_and_shift, [(_forbidden_pairs, 'list(d.scored())', "['val', 'test']")]),
     (group_in_train_and_test, [(LEAKS, 'if len(shared):', OFF)]),
     (leaky_file, [(sources.load, '_checked(d, found, size, cache) if check else d', 'd')]),
     (generator_saw_a_test_image, [(UNSEEN, 'if len(same):', OFF)]),
     (generator_saw_a_group_member, [(UNSEEN, 'if shared:', OFF)]),
     (generator_fitted_on_a_test_image_as_pool, [(pixel.PixelGenerator.fit, 'seen(train) if pool is None else seen(train, pool)', 'seen(train)')]),
     (classifier_of_leaky_samples, [(score_splits, 'check_unseen(classifier.seen, **splits)', 'pass'), (train, 'seen(*[s for s in (real, partner) if s is not None])', 'seen(real)'),
-                                   (pixel.PixelGenerator.sample, ', origin=self.seen', ''), (images.seen, 'if s.origin is not None', 'if False')]),
-    (classifier_of_selected_leaky_samples, [(images.ImageSet.__getitem__, 'groups=pick(self.groups)', 'groups=pick(self.groups), origin=None')]),
-    (classifier_of_joined_leaky_samples, [(images.concat, 'origin=Seen().union(*origins) if origins else None', 'origin=None')]),
+                                   (pixel.PixelGenerator.sample, ', origin=self.seen', ''), (seen, 'if s.origin is not None', 'if False')]),
+    (classifier_of_selected_leaky_samples, [(ImageSet.__getitem__, 'groups=pick(self.groups)', 'groups=pick(self.groups), origin=None')]),
+    (classifier_of_joined_leaky_samples, [(concat, 'origin=Seen().union(*origins) if origins else None', 'origin=None')]),
     (generator_read_from_disk, [(pixel.load, "Seen(*(frozenset(s['seen'][k]) for k in ('hashes', 'groups')))", 'Seen()')]),
-    (classifier_read_from_disk, [(classifiers.load, "Seen(*(frozenset(facts['seen'][k]) for k in ('hashes', 'groups')))", 'Seen()')]),
-    (budget_beyond_a_class, [(images.budget, 'if labels_per_class < 1 or short:', OFF)]),
-    (oracle_is_new, [(mixing.oracle_images, '~np.isin(image_hashes(train.images), image_hashes(drawn.images))', 'np.ones(len(train), bool)')]),
-    (oracle_beyond_the_training_set, [(mixing.oracle_images, 'if len(rest) < n:', OFF)]),
-    (more_synthetic_images_than_there_are, [(mixing._synthetic, 'if synthetic is None or len(synthetic) < n:', OFF)]),
-    (equal_updates, [(train, 'range(1, updates+1)', 'range(1, updates + 1 + 2*(partner is not None))'), (mixing.add, 'real(n-k)', 'real(n)')]),
+    (classifier_read_from_disk, [(load, "Seen(*(frozenset(facts['seen'][k]) for k in ('hashes', 'groups')))", 'Seen()')]),
+    (budget_beyond_a_class, [(budget, 'if labels_per_class < 1 or short:', OFF)]),
+    (oracle_is_new, [(oracle_images, '~np.isin(image_hashes(train.images), image_hashes(drawn.images))', 'np.ones(len(train), bool)')]),
+    (oracle_beyond_the_training_set, [(oracle_images, 'if len(rest) < n:', OFF)]),
+    (more_synthetic_images_than_there_are, [(_synthetic, 'if synthetic is None or len(synthetic) < n:', OFF)]),
+    (equal_updates, [(train, 'range(1, updates+1)', 'range(1, updates + 1 + 2*(partner is not None))'), (add, 'real(n-k)', 'real(n)')]),
     (same_first_weights, [(train, 'first_weights(network, real, seed, start)', 'first_weights(network, real, seed + (partner is not None), start)')]),
-    (baseline_missing, [(study._check_values, 'if study.baseline not in arms:', OFF)]),
-    (unknown_arm, [(study._check_values, 'for arm in arms: parse_arm(arm)', 'pass')]),
-    (cache_of_other_data, [(study.cached, '_hash(identity, ', '_hash(')]),
+    (baseline_missing, [(_check_values, 'if study.baseline not in arms:', OFF)]),
+    (unknown_arm, [(_check_values, 'for arm in arms: parse_arm(arm)', 'pass')]),
+    (cache_of_other_data, [(cached, '_hash(identity, ', '_hash(')]),
     (diverged_classifier, [(evaluation._check_scorable, 'if bad.any():', OFF)]),
     (pickle_in_a_source, [(layouts._arrays, 'allow_pickle=False', 'allow_pickle=True')])]
 
@@ -276,7 +294,7 @@ UNPICKLING = r'allow_pickle\s*=\s*True|\bpickle\.|\bjoblib\b|torch\.load\(|impor
 def unpickling(folder): return [f'{p.name}: {line.strip()}' for p in sorted(Path(folder).rglob('*.py')) for line in p.read_text(encoding='utf-8').splitlines() if re.search(UNPICKLING, line)]
 
 
-def test_the_package_cannot_unpickle(): assert unpickling(Path(images.__file__).parent) == []
+def test_the_package_cannot_unpickle(): assert unpickling(Path(__file__).parent) == []
 
 
 @pytest.mark.parametrize('line', ['np.load(f, allow_pickle=True)', 'import pickle', 'pd.read_pickle(f)', 'torch.load(f)'])
@@ -293,11 +311,11 @@ TINY = dict(labels_per_class=3, generator_steps=2, sampling_steps=1, updates=5, 
 @lru_cache(maxsize=4)
 def experiment(path, old='', new='', mutant=''):
     "Run the code of the shipped experiment notebook, with one piece replaced (or a `mutant` of the package in place), in this process and without its pictures; its names"
-    cells = json.loads((study.shipped('experiments')/'your_images.ipynb').read_text(encoding='utf-8'))['cells']
+    cells = json.loads((shipped('experiments')/'your_images.ipynb').read_text(encoding='utf-8'))['cells']
     code = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
     assert not old or ''.join(code).count(old) == 1, f'the experiment has changed: {old!r} occurs {"".join(code).count(old)} times in it'
     names = {}
-    with config_context(skip_parameter_validation=True), patch('synaug.plots.real_and_synthetic'), patch('synaug.images.show'), patch('synaug.audits.pairs_figure'), patch('matplotlib.pyplot.subplots', return_value=(Mock(), Mock())):
+    with config_context(skip_parameter_validation=True), patch('synaug.plots.sheets.real_and_synthetic'), patch('synaug.plots.sheets.show'), patch('synaug.plots.audits.pairs_figure'), patch('matplotlib.pyplot.subplots', return_value=(Mock(), Mock())):
         for cell in code:
             exec(cell.replace(old, new) if old else cell, names)
             if 'import os' not in ''.join(code[:code.index(cell)]): names.update(TINY | dict(source=str(path)))

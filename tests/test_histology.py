@@ -3,9 +3,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synaug.claims import check_claims
-from synaug.simulate import simulate
-from synaug.study import StudyError, collect, read_study, run_study
+from synaug.verdicts.claims import check_claims
+from synaug.data.simulate import simulate
+from synaug.errors import StudyError
+from synaug.study.file import read_study
+from synaug.study.ledger import collect
+from synaug.study.runner import run_study
 from test_trial import write_npz
 
 STUDY = """

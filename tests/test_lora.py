@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from synaug.generators import lora
-from synaug.generators.base import Base, make_autoencoder, make_tokenizer, save as save_base
+from synaug.? import autocast
+from synaug.generators.lora import (
+    ChannelMap, Denoiser, Latents, add_lora, encoded, load, save, targets, train_lora, with_solver)
+from synaug.generators.text_to_image import Base, make_autoencoder, make_tokenizer, save as save_base
 from synaug.generators.lora import LoraGenerator, generate, load_pipeline, quiet
-from synaug.images import ImageSet, SynaugError, seen
+from synaug.data.images import ImageSet
+from synaug.data.seen import seen
+from synaug.errors import SynaugError
 
 CLASSES = 'red_cell', 'blue_cell'
 TINY = dict(size=16, widths=(16, 32), autoencoder_widths=(8, 16), text_width=16, autoencoder_steps=3, steps=3, progress=False)
@@ -85,9 +89,9 @@ def xl(tmp_path_factory):
 @pytest.mark.parametrize('modules', ['attention', 'all'])
 def test_plain_diffusers_draws_the_same_with_our_weights(train, base, tmp_path, modules, text):
     ours = LoraGenerator.fit(train, base, modules=modules, text=text, alpha=7, **FEW)
-    lora.save(ours, tmp_path/'lora')
+    save(ours, tmp_path/'lora')
     theirs = plain(base, tmp_path/'lora')
-    assert np.array_equal(drawn(theirs), drawn(lora.load(tmp_path/'lora').pipe))
+    assert np.array_equal(drawn(theirs), drawn(load(tmp_path/'lora').pipe))
     np.testing.assert_allclose(drawn(theirs), drawn(ours.pipe), atol=1e-5)            # weights at other addresses: the last bits may differ
     assert np.abs(drawn(theirs) - drawn(plain(base))).max() > 1e-3
 
@@ -113,12 +117,12 @@ def test_we_draw_the_same_as_plain_diffusers_with_weights_of_its_example_script(
     assert not np.array_equal(drawn(ours.pipe), drawn(plain(base)))
     assert (ours.rank, ours.alpha) == (4, 4)
     assert ours.sample(train.labels[:3], steps=2, progress=False).origin == ours.seen
-    lora.save(ours, tmp_path/'ours')
-    assert np.array_equal(drawn(lora.load(tmp_path/'ours').pipe), drawn(ours.pipe))
+    save(ours, tmp_path/'ours')
+    assert np.array_equal(drawn(load(tmp_path/'ours').pipe), drawn(ours.pipe))
 
 
 def test_weights_that_diffusers_would_read_in_part_are_refused(train, base, tmp_path):
-    script_weights(base, tmp_path, lora.targets['all'])          # attention in one layout, convolutions in another
+    script_weights(base, tmp_path, targets['all'])          # attention in one layout, convolutions in another
     with pytest.raises(SynaugError, match='of which diffusers could use'): LoraGenerator.from_weights(tmp_path, train, base)
 
 
@@ -138,11 +142,11 @@ def test_sdxl(train, xl, tmp_path, text):
     samples = ours.sample(train.labels[:3], steps=3, progress=False)
     assert np.array_equal(samples.labels, train.labels[:3]) and samples.images.shape == (3, 16, 16, 3) and samples.images.std() > 0
     assert not ours.base_recorded and ours.seen == seen(train)
-    lora.save(ours, tmp_path/'lora')
+    save(ours, tmp_path/'lora')
     theirs = plain(xl, tmp_path/'lora')
     theirs.watermark = None
-    lora.with_solver(theirs)
-    assert np.array_equal(drawn(theirs), drawn(lora.load(tmp_path/'lora').pipe))
+    with_solver(theirs)
+    assert np.array_equal(drawn(theirs), drawn(load(tmp_path/'lora').pipe))
     np.testing.assert_allclose(drawn(theirs), drawn(ours.pipe), atol=1e-5)
     assert np.abs(drawn(theirs) - drawn(before)).max() > 1e-3
 
@@ -150,7 +154,7 @@ def test_sdxl(train, xl, tmp_path, text):
 def test_sdxl_conditions_are_those_of_its_own_pipeline(xl):
     "The prediction that training compares with the noise is the one that the pipeline samples with"
     pipe, calls = load_pipeline(xl), []
-    net = lora.Denoiser(pipe, ['a red cell'])
+    net = Denoiser(pipe, ['a red cell'])
     forward = pipe.unet.forward
     pipe.unet.forward = lambda x, t, **k: calls.append((x, t, k)) or forward(x, t, **k)
     with quiet(): pipe('a red cell', height=16, width=16, num_inference_steps=2, guidance_scale=2., output_type='latent', generator=torch.Generator().manual_seed(0))
@@ -177,17 +181,17 @@ def test_first_loss_is_the_weighted_error_of_the_base(train, base, tmp_path, pre
     settings = json.loads((folder/'scheduler'/'scheduler_config.json').read_text()) | dict(prediction_type=prediction)
     (folder/'scheduler'/'scheduler_config.json').write_text(json.dumps(settings))
     pipe = load_pipeline(folder)
-    rgb, size = lora.ChannelMap.fitted(train.images), 4
-    source = (lora.Latents(pipe, rgb.forward(train.images)), torch.zeros(len(train), dtype=torch.long), 1.)
+    rgb, size = ChannelMap.fitted(train.images), 4
+    source = (Latents(pipe, rgb.forward(train.images)), torch.zeros(len(train), dtype=torch.long), 1.)
     found = {}
     for gamma in (5., None):
         pipe = load_pipeline(folder)
-        parameters = lora.add_lora(pipe, 2, 2)
-        found[gamma] = lora.train_lora(pipe, parameters, ['a cell'], [source], 1, size, gamma=gamma, p_drop=0., seed=3, progress=False)[0][0]
+        parameters = add_lora(pipe, 2, 2)
+        found[gamma] = train_lora(pipe, parameters, ['a cell'], [source], 1, size, gamma=gamma, p_drop=0., seed=3, progress=False)[0][0]
     g, pipe, schedule = torch.Generator().manual_seed(3), load_pipeline(folder), DDPMScheduler.from_pretrained(folder, subfolder='scheduler')
     z, _ = source[0].draw(g, size)
     eps, t = torch.randn(z.shape, generator=g), torch.randint(1000, (size,), generator=g)
-    with torch.no_grad(), lora.autocast('cpu'): out = pipe.unet(schedule.add_noise(z, eps, t), t, encoder_hidden_states=lora.encoded(pipe, ['a cell'])[0].expand(size, -1, -1)).sample.float()
+    with torch.no_grad(), autocast('cpu'): out = pipe.unet(schedule.add_noise(z, eps, t), t, encoder_hidden_states=encoded(pipe, ['a cell'])[0].expand(size, -1, -1)).sample.float()
     error = (out - (eps if prediction == 'epsilon' else schedule.get_velocity(z, eps, t))).square().mean((1, 2, 3))
     snr = schedule.alphas_cumprod[t]/(1-schedule.alphas_cumprod[t])
     assert found[None] == pytest.approx(error.mean().item(), rel=1e-3)
@@ -243,7 +247,7 @@ from accelerate import PartialState
 ours = lora.LoraGenerator.fit(coloured(), sys.argv[2], **FEW)
 rank = PartialState().process_index
 assert PartialState().num_processes == 2
-lora.save(ours, f'{sys.argv[3]}/{rank}')
+save(ours, f'{sys.argv[3]}/{rank}')
 torch.distributed.destroy_process_group()
 '''
 
@@ -258,5 +262,5 @@ def test_two_processes_learn_one_set_of_weights_from_different_draws(base, tmp_p
     one, two = (load_file(tmp_path/rank/'pytorch_lora_weights.safetensors') for rank in '01')
     assert same(one, two)
     alone = LoraGenerator.fit(coloured(), base, **FEW)
-    lora.save(alone, tmp_path/'alone')
+    save(alone, tmp_path/'alone')
     assert not same(one, load_file(tmp_path/'alone'/'pytorch_lora_weights.safetensors'))      # twice the images

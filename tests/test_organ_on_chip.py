@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from synaug.generators.base import Base
-from synaug.generators.base import save as save_base
-from synaug.images import ImageSet
-from synaug.sources import load
-from synaug.study import StudyError, read_study, run_study
+from synaug.generators.text_to_image import Base
+from synaug.generators.text_to_image import save as save_base
+from synaug.data.images import ImageSet
+from synaug.data.sources import load
+from synaug.errors import StudyError
+from synaug.study.file import read_study
+from synaug.study.runner import run_study
 
 TINY = dict(base_autoencoder_steps=2, base_steps=2, lora_steps=2, rank=2, sampling_steps=2, batch_size=16, examiner_updates=0)
 DAYS = [f'20{month:02d}{day:02d}' for month in range(1, 8) for day in (3, 17)]
