@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import StudyError
-from ..store import _write, run_folder
+from ..store import run_folder, write
 from .ledger import read_settings, varied
 
 # %% ../../nbs/library/study/03_kept.ipynb #c005
@@ -38,7 +38,7 @@ def save_predictions(out, splits, probs):
             arrays[f'probs/{arm}/{name}'] = p.astype(np.float32)
     def writer(path):
         with open(path, 'wb') as f: np.savez_compressed(f, classes=np.array(first.classes, str), task=np.array(first.task), **arrays)
-    _write(run_folder(out)/'predictions.npz', writer)
+    write(run_folder(out)/'predictions.npz', writer)
 
 def read_predictions(folder):
     "The `Predictions` in the folder of a run; None if it kept none"

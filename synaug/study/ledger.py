@@ -12,7 +12,7 @@ import yaml
 from pathlib import Path
 
 from ..errors import StudyError
-from ..store import _write, run_folder
+from ..store import run_folder, write
 from .file import without_folders
 
 # %% ../../nbs/library/study/02_ledger.ipynb #c006
@@ -27,7 +27,7 @@ def save_rows(out, rows, **facts):
     twice = rows[rows.duplicated(_row[:3])]
     if len(twice): raise StudyError(f'two rows for the same arm, split and metric: {", ".join(twice.iloc[0][_row[:3]])}')
     for name, fact in facts.items(): rows[name] = rows.split.map(fact) if isinstance(fact, dict) else fact
-    _write(run_folder(out)/'rows.parquet', lambda p: rows.to_parquet(p, index=False))
+    write(run_folder(out)/'rows.parquet', lambda p: rows.to_parquet(p, index=False))
     return rows
 
 # %% ../../nbs/library/study/02_ledger.ipynb #c009
