@@ -37,7 +37,7 @@ from synaug.data.images import Dataset, concat
 from synaug.data.seen import check_unseen, image_hashes
 from synaug.data.splits import budget
 from synaug.errors import BudgetError, LeakError
-from synaug.arms import parse_arm
+from synaug.arms import parse
 from synaug.partners import partner
 from synaug.data.simulate import simulate
 from synaug.errors import SourceError
@@ -143,7 +143,7 @@ def scoring_after(synthetic_of):
 
 def samples(generator): return generator.sample(DATA.train.labels[:12], steps=1, progress=False)
 def classifier_of_leaky_samples(): return scoring_after(samples)
-def classifier_of_selected_leaky_samples(): return scoring_after(lambda g: partner(parse_arm('add'), DATA.train[:6], DATA.train, samples(g)))
+def classifier_of_selected_leaky_samples(): return scoring_after(lambda g: partner(parse('add'), DATA.train[:6], DATA.train, samples(g)))
 def classifier_of_joined_leaky_samples(): return scoring_after(lambda g: concat(DATA.train[12:24], samples(g)))
 def generator_fitted_on_a_test_image_as_pool():
     return refused(LeakError, 'images of test were fitted on', lambda: check_unseen(fitted(pool=DATA.test[:2].unlabelled()).seen, **SCORED))
@@ -176,16 +176,16 @@ def oracle_is_new():
     "No oracle image was drawn, although the training set holds copies of drawn images"
     drawn = budget(DATA.train, 2)
     doubled = concat(DATA.train, drawn)
-    return all(not np.isin(image_hashes(partner(parse_arm(arm), drawn, doubled, seed=s).images), image_hashes(drawn.images)).any()
+    return all(not np.isin(image_hashes(partner(parse(arm), drawn, doubled, seed=s).images), image_hashes(drawn.images)).any()
                for arm in ('oracle-300%', 'shuffled-labels') for s in range(5))
 
 
 def oracle_beyond_the_training_set():
-    return refused(BudgetError, 'are left', lambda: partner(parse_arm('oracle-300%'), DATA.train[:60], DATA.train))
+    return refused(BudgetError, 'are left', lambda: partner(parse('oracle-300%'), DATA.train[:60], DATA.train))
 
 
 def more_synthetic_images_than_there_are():
-    return refused(ArmError, 'needs 24 synthetic images', lambda: partner(parse_arm('add-200%'), DATA.train[:12], DATA.train, DATA.train[12:20]))
+    return refused(ArmError, 'needs 24 synthetic images', lambda: partner(parse('add-200%'), DATA.train[:12], DATA.train, DATA.train[12:20]))
 
 
 def equal_updates():
@@ -268,7 +268,7 @@ GUARDS = [
     (equal_updates, [(train, 'range(1, updates+1)', 'range(1, updates + 1 + 2*(partner is not None))'), (add, 'real(n-k)', 'real(n)')]),
     (same_first_weights, [(train, 'first_weights(network, real, seed, start)', 'first_weights(network, real, seed + (partner is not None), start)')]),
     (baseline_missing, [(_check_values, 'if study.baseline not in arms:', OFF)]),
-    (unknown_arm, [(_check_values, 'for arm in arms: parse_arm(arm)', 'pass')]),
+    (unknown_arm, [(_check_values, 'for arm in arms: parse(arm)', 'pass')]),
     (cache_of_other_data, [(cached, '_hash(identity, ', '_hash(')]),
     (diverged_classifier, [(evaluation._check_scorable, 'if bad.any():', OFF)]),
     (pickle_in_a_source, [(layouts._arrays, 'allow_pickle=False', 'allow_pickle=True')])]
