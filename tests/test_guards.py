@@ -1,10 +1,12 @@
 """Every guard of the trial refuses a planted fault; and with the guard switched off in the real code, the same fault gets through.
 The second half is what makes the first one worth something: whoever removes a guard breaks a test."""
+import ast
 import inspect
 import json
 import re
 import sys
 import textwrap
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,52 +16,98 @@ from unittest.mock import Mock, patch
 import matplotlib
 import numpy as np
 import pytest
+import synaug
 import torch
 from sklearn import config_context
-from synaug import evaluation, replicate as trial
+from synaug import evaluation, partners, replicate
+from synaug.arms import parse
+from synaug.classifiers import recipes, train as training
 from synaug.classifiers.mixing import add
-from synaug.classifiers.recipes import recipes
-from synaug.classifiers.train import load, save
-from synaug.data import layouts, sources
-from synaug.data.images import ImageSet, concat
-from synaug.data.seen import _forbidden_pairs, check_leaks, check_unseen, image_hashes, seen
-from synaug.data.splits import budget
-from synaug.errors import ArmError
-from synaug.partners import _synthetic, oracle_images
-from synaug.store import cached
-from synaug.study.file import _check_values, shipped
 from synaug.classifiers.networks import CompactResNet
 from synaug.classifiers.train import train
-from synaug.errors import ScoreError
+from synaug.data import images, layouts, seen as seeing, sources
+from synaug.data.images import Dataset, ImageSet, concat
+from synaug.data.seen import check_leaks, check_unseen, image_hashes
+from synaug.data.simulate import simulate
+from synaug.data.splits import budget
+from synaug.errors import ArmError, BudgetError, LeakError, ScoreError, SourceError, StudyError
 from synaug.evaluation import score_splits
 from synaug.generators import pixel
-from synaug.data.images import Dataset, concat
-from synaug.data.seen import check_unseen, image_hashes
-from synaug.data.splits import budget
-from synaug.errors import BudgetError, LeakError
-from synaug.arms import parse
-from synaug.partners import partner
-from synaug.data.simulate import simulate
-from synaug.errors import SourceError
-from synaug.errors import StudyError
-from synaug.study.file import read_study
+from synaug.partners import oracle_images, partner
+from synaug.store import cached
+from synaug.study import file
+from synaug.study.file import read_study, shipped
 
 matplotlib.use('Agg')
 
 
-# Mutations: a function of the package with one piece of its source replaced, in every module that knows it
+# Mutations: a function of the package with one piece of its syntax tree replaced, in every module that knows it.
+# A piece is found by its meaning, not by its spelling: line breaks, quotes and comments are free to change.
 
-def mutate(monkeypatch, function, old, new):
-    "Put a copy of `function` in its place, here too, in which `old`, found exactly once in its source, is `new`"
+def expression(code): return ast.parse(code, mode='eval').body
+
+
+class Swap(ast.NodeTransformer):
+    "Replaces every expression equal to `old` by `new`; with `where`, only in these fields ('test' of an if, 'iter' of a loop, ...)"
+    def __init__(self, old, new, where=()):
+        self.old, self.new, self.where, self.found = ast.dump(expression(old)), new, where, 0
+
+    def generic_visit(self, node):
+        for name, value in ast.iter_fields(node):
+            if self.where and name not in self.where: continue
+            if isinstance(value, list): value[:] = [self.swapped(v) for v in value]
+            elif isinstance(value, ast.AST): setattr(node, name, self.swapped(value))
+        for child in ast.iter_child_nodes(node):
+            if not getattr(child, 'is_new', False): self.visit(child)
+        return node
+
+    def swapped(self, node):
+        if not isinstance(node, ast.expr) or ast.dump(node) != self.old: return node
+        self.found += 1
+        new = expression(self.new)
+        new.is_new = True
+        return new
+
+
+def mutated(tree, old, new, where=()):
+    "How often `old` was found in the syntax tree, now replaced"
+    swap = Swap(old, new, where)
+    swap.visit(tree)
+    return swap.found
+
+
+CONDITIONS = 'test', 'ifs'
+
+
+def never(condition): return dict(old=condition, new='False', where=CONDITIONS)
+def instead(old, new): return dict(old=old, new=new)
+def over(iterable, new): return dict(old=iterable, new=new, where=('iter',))
+
+
+def mutate(monkeypatch, function, change):
+    "Put a copy of `function` in its place, here too, with a `change` to a piece that is found exactly once"
     function = inspect.unwrap(getattr(function, '__func__', function))
-    source = textwrap.dedent(inspect.getsource(function))
-    assert source.count(old) == 1, f'{function.__qualname__} has changed: {old!r} occurs {source.count(old)} times in it'
-    exec(compile(source.replace(old, new), f'<mutant of {function.__qualname__}>', 'exec'), function.__globals__, made := {})
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    found = mutated(tree, **change)
+    assert found == 1, f"{function.__qualname__} has changed: {change['old']!r} occurs {found} times in it"
+    code = compile(ast.fix_missing_locations(tree), f'<mutant of {function.__qualname__}>', 'exec')
+    exec(code, function.__globals__, made := {})
     mutant, owner = made[function.__name__], function.__qualname__.rpartition('.')[0]
     if owner: monkeypatch.setattr(function.__globals__[owner], function.__name__, mutant)
     for module in [m for name, m in sys.modules.items() if name.partition('.')[0] == 'synaug' or name == __name__]:
         for name, value in list(vars(module).items()):
             if value is function: monkeypatch.setattr(module, name, mutant)
+
+
+@pytest.mark.parametrize('code, change, found, after', [
+    ('if len(same):\n    print(len(same))', never('len(same)'), 1, 'if False:\n    print(len(same))'),
+    ('x = [f(i)\n     for i in images if i]', over('images', '()'), 1, 'x = [f(i) for i in () if i]'),
+    ('f(a,  # why\n  key="b")', instead("'b'", 'None'), 1, 'f(a, key=None)'),
+    ('f(a) + f(a)', instead('f(a)', '0'), 2, '0 + 0'),
+    ('f(b)', instead('f(a)', '0'), 0, 'f(b)')])
+def test_a_piece_is_found_by_its_syntax(code, change, found, after):
+    tree = ast.parse(code)
+    assert mutated(tree, **change) == found and ast.dump(tree) == ast.dump(ast.parse(after))
 
 
 def refused(error, says, action):
@@ -162,8 +210,8 @@ def classifier_read_from_disk():
     "The classifier was trained on a test image before it was saved"
     def action():
         with TemporaryDirectory() as folder:
-            save(train(concat(DATA.train[:12], DATA.test[:1]), DATA.val, updates=1, batch_size=4, looks=1, device='cpu'), folder)
-            score_splits(load(folder, 'cpu'), SCORED)
+            training.save(train(concat(DATA.train[:12], DATA.test[:1]), DATA.val, updates=1, batch_size=4, looks=1, device='cpu'), folder)
+            score_splits(training.load(folder, 'cpu'), SCORED)
     return refused(LeakError, 'images of test were fitted on', action)
 
 
@@ -200,7 +248,7 @@ def equal_updates():
 
 def same_first_weights():
     "Arms of one replicate start from the same weights: a learning rate of 0 shows them"
-    first = [brief(DATA.train[:16], extra, recipe=replace(recipes['default'], lr=0., weight_decay=0.)).model.head.weight for extra in (None, DATA.train[16:48])]
+    first = [brief(DATA.train[:16], extra, recipe=replace(recipes.recipes['default'], lr=0., weight_decay=0.)).model.head.weight for extra in (None, DATA.train[16:48])]
     return torch.equal(*first)
 
 
@@ -241,37 +289,52 @@ def pickle_in_a_source():
         return False
 
 
-# guard -> the fault, and the mutants of the package that let it through: (function, piece of its source, replacement)
+# guard -> the fault, and the mutants of the package that let it through: (function, change)
 
-OFF = 'if False:'
-LEAKS, UNSEEN = check_leaks, check_unseen
+SEEN_OF = "Seen(*(frozenset({}['seen'][k]) for k in ('hashes', 'groups')))"
 GUARDS = [
-    (image_in_train_and_test, [(LEAKS, 'if len(same):', OFF), (Dataset.check, 'check_leaks(self)', 'pass'), (image_hashes, 'for im in images', 'for im in np.random.default_rng().random((len(images), 8))')]),
-    (image_in_val_and_test, [(LEAKS, 'if len(same):', OFF), (_forbidden_pairs, "+ [('val', s) for s in scored if s != 'val']", '')]),
-    (image_in_pool_and_test, [(_forbidden_pairs, "['pool'] if d.pool is not None else []", '[]')]),
-    (image_in_train_and_shift, [(_forbidden_pairs, 'list(d.scored())', "['val', 'test']")]),
-    (group_in_train_and_test, [(LEAKS, 'if len(shared):', OFF)]),
-    (leaky_file, [(sources.load, '_checked(d, found, size, cache) if check else d', 'd')]),
-    (generator_saw_a_test_image, [(UNSEEN, 'if len(same):', OFF)]),
-    (generator_saw_a_group_member, [(UNSEEN, 'if shared:', OFF)]),
-    (generator_fitted_on_a_test_image_as_pool, [(pixel.PixelGenerator.fit, 'seen(train) if pool is None else seen(train, pool)', 'seen(train)')]),
-    (classifier_of_leaky_samples, [(score_splits, 'check_unseen(classifier.seen, **splits)', 'pass'), (train, 'seen(*[s for s in (real, partner) if s is not None])', 'seen(real)'),
-                                   (pixel.PixelGenerator.sample, ', origin=self.seen', ''), (seen, 'if s.origin is not None', 'if False')]),
-    (classifier_of_selected_leaky_samples, [(ImageSet.__getitem__, 'groups=pick(self.groups)', 'groups=pick(self.groups), origin=None')]),
-    (classifier_of_joined_leaky_samples, [(concat, 'origin=Seen().union(*origins) if origins else None', 'origin=None')]),
-    (generator_read_from_disk, [(pixel.load, "Seen(*(frozenset(s['seen'][k]) for k in ('hashes', 'groups')))", 'Seen()')]),
-    (classifier_read_from_disk, [(load, "Seen(*(frozenset(facts['seen'][k]) for k in ('hashes', 'groups')))", 'Seen()')]),
-    (budget_beyond_a_class, [(budget, 'if labels_per_class < 1 or short:', OFF)]),
-    (oracle_is_new, [(oracle_images, '~np.isin(image_hashes(train.images), image_hashes(drawn.images))', 'np.ones(len(train), bool)')]),
-    (oracle_beyond_the_training_set, [(oracle_images, 'if len(rest) < n:', OFF)]),
-    (more_synthetic_images_than_there_are, [(_synthetic, 'if synthetic is None or len(synthetic) < n:', OFF)]),
-    (equal_updates, [(train, 'range(1, updates+1)', 'range(1, updates + 1 + 2*(partner is not None))'), (add, 'real(n-k)', 'real(n)')]),
-    (same_first_weights, [(train, 'first_weights(network, real, seed, start)', 'first_weights(network, real, seed + (partner is not None), start)')]),
-    (baseline_missing, [(_check_values, 'if study.baseline not in arms:', OFF)]),
-    (unknown_arm, [(_check_values, 'for arm in arms: parse(arm)', 'pass')]),
-    (cache_of_other_data, [(cached, '_hash(identity, ', '_hash(')]),
-    (diverged_classifier, [(evaluation._check_scorable, 'if bad.any():', OFF)]),
-    (pickle_in_a_source, [(layouts._arrays, 'allow_pickle=False', 'allow_pickle=True')])]
+    (image_in_train_and_test, [
+        (check_leaks, never('len(same)')),
+        (Dataset.check, instead('check_leaks(self)', 'None')),
+        (image_hashes, over('images', 'np.random.default_rng().random((len(images), 8))'))]),
+    (image_in_val_and_test, [
+        (check_leaks, never('len(same)')),
+        (seeing._forbidden_pairs, instead("[('val', s) for s in scored if s != 'val']", '[]'))]),
+    (image_in_pool_and_test, [(seeing._forbidden_pairs, instead("['pool'] if d.pool is not None else []", '[]'))]),
+    (image_in_train_and_shift, [(seeing._forbidden_pairs, instead('list(d.scored())', "['val', 'test']"))]),
+    (group_in_train_and_test, [(check_leaks, never('len(shared)'))]),
+    (leaky_file, [(sources.load, instead('_checked(d, found, size, cache) if check else d', 'd'))]),
+    (generator_saw_a_test_image, [(check_unseen, never('len(same)'))]),
+    (generator_saw_a_group_member, [(check_unseen, never('shared'))]),
+    (generator_fitted_on_a_test_image_as_pool, [
+        (pixel.PixelGenerator.fit, instead('seen(train) if pool is None else seen(train, pool)', 'seen(train)'))]),
+    (classifier_of_leaky_samples, [
+        (score_splits, instead('check_unseen(classifier.seen, **splits)', 'None')),
+        (train, instead('seen(*[s for s in (real, partner) if s is not None])', 'seen(real)')),
+        (pixel.PixelGenerator.sample, instead('self.seen', 'None')),
+        (seeing.seen, never('s.origin is not None'))]),
+    (classifier_of_selected_leaky_samples, [
+        (ImageSet.__getitem__, instead('replace', 'lambda s, **fields: replace(s, **fields, origin=None)'))]),
+    (classifier_of_joined_leaky_samples, [(concat, instead('Seen().union(*origins) if origins else None', 'None'))]),
+    (generator_read_from_disk, [(pixel.load, instead(SEEN_OF.format('s'), 'Seen()'))]),
+    (classifier_read_from_disk, [(training.load, instead(SEEN_OF.format('facts'), 'Seen()'))]),
+    (budget_beyond_a_class, [(budget, never('labels_per_class < 1 or short'))]),
+    (oracle_is_new, [
+        (oracle_images, instead('~np.isin(image_hashes(train.images), image_hashes(drawn.images))',
+                                'np.ones(len(train), bool)'))]),
+    (oracle_beyond_the_training_set, [(oracle_images, never('len(rest) < n'))]),
+    (more_synthetic_images_than_there_are, [(partners._synthetic, never('synthetic is None or len(synthetic) < n'))]),
+    (equal_updates, [
+        (train, instead('range(1, updates+1)', 'range(1, updates + 1 + 2*(partner is not None))')),
+        (add, instead('real(n-k)', 'real(n)'))]),
+    (same_first_weights, [
+        (train, instead('first_weights(network, real, seed, start)',
+                        'first_weights(network, real, seed + (partner is not None), start)'))]),
+    (baseline_missing, [(file._check_values, never('study.baseline not in arms'))]),
+    (unknown_arm, [(file._check_values, instead('parse(arm)', 'None'))]),
+    (cache_of_other_data, [(cached, instead('identity', '0'))]),
+    (diverged_classifier, [(evaluation._check_scorable, never('bad.any()'))]),
+    (pickle_in_a_source, [(layouts._arrays, instead('False', 'True'))])]
 
 MUTANTS = [(guarded, *mutant) for guarded, mutants in GUARDS for mutant in mutants]
 
@@ -280,9 +343,10 @@ MUTANTS = [(guarded, *mutant) for guarded, mutants in GUARDS for mutant in mutan
 def test_the_fault_is_refused(guarded): assert guarded()
 
 
-@pytest.mark.parametrize('guarded, function, old, new', MUTANTS, ids=[f'{g.__name__}-{f.__qualname__}' for g, f, *_ in MUTANTS])
-def test_without_its_guard_the_fault_gets_through(monkeypatch, guarded, function, old, new):
-    mutate(monkeypatch, function, old, new)
+@pytest.mark.parametrize('guarded, function, change', MUTANTS,
+                         ids=[f'{g.__name__}-{f.__qualname__}' for g, f, *_ in MUTANTS])
+def test_without_its_guard_the_fault_gets_through(monkeypatch, guarded, function, change):
+    mutate(monkeypatch, function, change)
     assert not guarded()
 
 
@@ -294,7 +358,7 @@ UNPICKLING = r'allow_pickle\s*=\s*True|\bpickle\.|\bjoblib\b|torch\.load\(|impor
 def unpickling(folder): return [f'{p.name}: {line.strip()}' for p in sorted(Path(folder).rglob('*.py')) for line in p.read_text(encoding='utf-8').splitlines() if re.search(UNPICKLING, line)]
 
 
-def test_the_package_cannot_unpickle(): assert unpickling(Path(__file__).parent) == []
+def test_the_package_cannot_unpickle(): assert unpickling(Path(synaug.__file__).parent) == []
 
 
 @pytest.mark.parametrize('line', ['np.load(f, allow_pickle=True)', 'import pickle', 'pd.read_pickle(f)', 'torch.load(f)'])
@@ -305,20 +369,31 @@ def test_unpickling_code_is_found(tmp_path, line):
 
 # The shipped experiment: what it fits and chooses depends on nothing that it must not see
 
-TINY = dict(labels_per_class=3, generator_steps=2, sampling_steps=1, updates=5, batch_size=8, examiner_updates=5, pool_updates=2, arms=['real', 'add'])
+TINY = dict(labels_per_class=3, generator_steps=2, sampling_steps=1, updates=5, batch_size=8, examiner_updates=5,
+            pool_updates=2, arms=['real', 'add'])
+PICTURES = ('synaug.plots.sheets.real_and_synthetic', 'synaug.plots.sheets.show', 'synaug.plots.audits.pairs_figure')
+
+
+def is_setting(cell): return 'parameters' in cell['metadata'].get('tags', [])
 
 
 @lru_cache(maxsize=4)
 def experiment(path, old='', new='', mutant=''):
-    "Run the code of the shipped experiment notebook, with one piece replaced (or a `mutant` of the package in place), in this process and without its pictures; its names"
-    cells = json.loads((shipped('experiments')/'your_images.ipynb').read_text(encoding='utf-8'))['cells']
-    code = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
-    assert not old or ''.join(code).count(old) == 1, f'the experiment has changed: {old!r} occurs {"".join(code).count(old)} times in it'
+    """The names that the code of the shipped experiment notebook leaves, run in this process and without its pictures, with one
+    expression replaced (or a `mutant` of the package in place)"""
+    notebook = json.loads((shipped('experiments')/'your_images.ipynb').read_text(encoding='utf-8'))
+    code = [cell for cell in notebook['cells'] if cell['cell_type'] == 'code']
+    trees = [ast.parse(''.join(cell['source'])) for cell in code]
+    found = sum(mutated(tree, old, new) for tree in trees) if old else 1
+    assert found == 1, f'the experiment has changed: {old!r} occurs {found} times in it'
     names = {}
-    with config_context(skip_parameter_validation=True), patch('synaug.plots.sheets.real_and_synthetic'), patch('synaug.plots.sheets.show'), patch('synaug.plots.audits.pairs_figure'), patch('matplotlib.pyplot.subplots', return_value=(Mock(), Mock())):
-        for cell in code:
-            exec(cell.replace(old, new) if old else cell, names)
-            if 'import os' not in ''.join(code[:code.index(cell)]): names.update(TINY | dict(source=str(path)))
+    with ExitStack() as without:
+        without.enter_context(config_context(skip_parameter_validation=True))
+        without.enter_context(patch('matplotlib.pyplot.subplots', return_value=(Mock(), Mock())))
+        for picture in PICTURES: without.enter_context(patch(picture))
+        for cell, tree in zip(code, trees):
+            exec(compile(ast.fix_missing_locations(tree), 'your_images', 'exec'), names)
+            if is_setting(cell): names.update(TINY | dict(source=str(path)))
     return names
 
 
@@ -326,9 +401,12 @@ def fitted_and_chosen(run, examiner=True):
     "Everything that was fitted, and the scores on validation, which show checkpoints and thresholds"
     weights = {f'generator {k}': v for k, v in run['generator'].net.state_dict().items()}
     if examiner: weights |= {f'examiner {k}': v for k, v in run['examiner'].model.state_dict().items()}
-    on_val = run['trial'].rows[run['trial'].rows.split == 'val']
-    return ({k: v.numpy().tobytes() for k, v in weights.items()} | dict(scaling=run['generator'].scaling.mean.tobytes(), thresholds=b''.join(t.tobytes() for t in run['trial'].thresholds.values()))
-            | {f'{arm} {metric}': value for arm, metric, value in zip(on_val.arm, on_val.metric, on_val.value)})
+    found = {k: v.numpy().tobytes() for k, v in weights.items()}
+    found['scaling'] = run['generator'].scaling.mean.tobytes()
+    scored = run['scored']
+    found['thresholds'] = b''.join(t.tobytes() for t in scored.thresholds.values())
+    on_val = scored.rows[scored.rows.split == 'val']
+    return found | {f'{row.arm} {row.metric}': row.value for row in on_val.itertuples()}
 
 
 def poisoned(s, seed=0):
@@ -366,21 +444,21 @@ def depends_on(clean, other, old='', new='', mutant='', **k):
 def test_nothing_depends_on_the_test_set(clean, poisoned_test): assert depends_on(clean, poisoned_test) == set()
 
 
-def leaky(monkeypatch, clean, other, function, old, new, **k):
+def leaky(monkeypatch, clean, other, function, change, **k):
     "What depends on the other file once the experiment (`function` None) or a function of the package is changed"
-    if function is None: return depends_on(clean, other, old, new, **k)
-    mutate(monkeypatch, function, old, new)
-    return depends_on(clean, other, mutant=new, **k)
+    if function is None: return depends_on(clean, other, **change, **k)
+    mutate(monkeypatch, function, change)
+    return depends_on(clean, other, mutant=change['new'], **k)
 
 
-ARMS = 'classifiers.train(drawn, data.val, extra'
-@pytest.mark.parametrize('function, old, new, leaks', [
-    (trial.run_arms, "choose_thresholds(data.val.labels, probs[arm.name]['val'])", "choose_thresholds(data.test.labels, probs[arm.name]['test'])", ('thresholds',)),
-    (trial.run_arms, ARMS, ARMS.replace('val', 'test'), ('real ', 'add ')),
-    (None, 'classifiers.train(data.train, data.val, updates=examiner', 'classifiers.train(data.train, data.test, updates=examiner', ('examiner ',))],
+@pytest.mark.parametrize('function, change, leaks', [
+    (replicate.run_arms, instead("choose_thresholds(data.val.labels, probs[arm.name]['val'])",
+                                 "choose_thresholds(data.test.labels, probs[arm.name]['test'])"), ('thresholds',)),
+    (replicate.run_arms, instead('train', 'lambda drawn, val, *a, **k: train(drawn, data.test, *a, **k)'), ('real ', 'add ')),
+    (None, instead('data.val', 'data.test'), ('examiner ',))],
     ids=['thresholds', 'early stopping', 'examiner'])
-def test_a_leaky_experiment_is_found(monkeypatch, clean, poisoned_test, function, old, new, leaks):
-    assert any(name.startswith(leaks) for name in leaky(monkeypatch, clean, poisoned_test, function, old, new))
+def test_a_leaky_experiment_is_found(monkeypatch, clean, poisoned_test, function, change, leaks):
+    assert any(name.startswith(leaks) for name in leaky(monkeypatch, clean, poisoned_test, function, change))
 
 
 @pytest.fixture(scope='module')
@@ -397,10 +475,9 @@ def test_nothing_but_the_examiner_depends_on_more_than_the_budget(clean, rest_po
     assert any(name.startswith('examiner') for name in depends_on(clean, rest_poisoned))
 
 
-@pytest.mark.parametrize('function, old, new, leaks', [
-    (None, 'PixelGenerator.fit(drawn, pool', 'PixelGenerator.fit(data.train, pool', ('scaling', 'generator ')),
-    (trial.run_arms, ARMS, ARMS.replace('drawn', 'data.train'), ('real ', 'add ')),
-    (None, 'trial = run_arms(', 'import unittest.mock as m; trial = m.patch.object(classifiers, "train", lambda *a, **k: examiner)(run_arms)(', ('real ', 'add '))],
-    ids=['generator', 'classifier', 'examiner as an arm'])
-def test_an_experiment_beyond_its_budget_is_found(monkeypatch, clean, rest_poisoned, function, old, new, leaks):
-    assert any(name.startswith(leaks) for name in leaky(monkeypatch, clean, rest_poisoned, function, old, new, examiner=False))
+@pytest.mark.parametrize('function, change, leaks', [
+    (pixel.PixelGenerator.fit, 'drawn', ('scaling', 'generator ')),
+    (replicate.run_arms, instead('train', 'lambda drawn, *a, **k: train(data.train, *a, **k)'), ('real ', 'add '))],
+    ids=['generator', 'classifier'])
+def test_an_experiment_beyond_its_budget_is_found(monkeypatch, clean, rest_poisoned, function, change, leaks):
+    assert any(name.startswith(leaks) for name in leaky(monkeypatch, clean, rest_poisoned, function, change, examiner=False))
