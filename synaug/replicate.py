@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from .classifiers.pretrain import pretrain
 from .classifiers.train import train
-from .arms import parse_arm
+from .arms import parse
 from .curation import curated
 from .data.seen import image_hashes
 from .evaluation import choose_thresholds, score_splits
@@ -30,7 +30,7 @@ class Trial:
 def n_synthetic(arms, n_real, candidates=1.):
     "Generator word (None: any) -> how many synthetic images the arms (names) want beside `n_real` real ones: as the largest takes, and `candidates` per real one where some are chosen"
     needed = {}
-    for arm in map(parse_arm, arms):
+    for arm in map(parse, arms):
         wanted = max(arm.n_extra(n_real), round(candidates*n_real) if arm.curation else 0)
         if arm.needs_synthetic: needed[arm.generator] = max(needed.get(arm.generator, 0), wanted)
     return needed
@@ -53,8 +53,8 @@ def run_arms(
     **training,             # further arguments of `train`, the same for every arm
 ):
     "Train every arm and score it on validation, test and shift sets: a `Trial`. ArmError or BudgetError, before anything is trained, if an arm lacks what it needs"
-    regimes = sorted(map(parse_arm, arms), key=lambda a: a.needs_teacher)
-    if any(a.needs_teacher for a in regimes) and 'real' not in arms: regimes.insert(0, parse_arm('real'))
+    regimes = sorted(map(parse, arms), key=lambda a: a.needs_teacher)
+    if any(a.needs_teacher for a in regimes) and 'real' not in arms: regimes.insert(0, parse('real'))
     for arm in regimes: check_arm(arm, drawn, data.train, pool)
     tables, trained, probs, thresholds, start = [], {}, {}, {}, None
     for arm in tqdm(regimes, desc='arms', unit='arm', disable=not progress):
