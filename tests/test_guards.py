@@ -20,7 +20,7 @@ import synaug
 import torch
 from sklearn import config_context
 from synaug import evaluation, partners, replicate
-from synaug.arms import parse_arm
+from synaug.arms import parse
 from synaug.classifiers import recipes, train as training
 from synaug.classifiers.mixing import add
 from synaug.classifiers.networks import CompactResNet
@@ -191,7 +191,7 @@ def scoring_after(synthetic_of):
 
 def samples(generator): return generator.sample(DATA.train.labels[:12], steps=1, progress=False)
 def classifier_of_leaky_samples(): return scoring_after(samples)
-def classifier_of_selected_leaky_samples(): return scoring_after(lambda g: partner(parse_arm('add'), DATA.train[:6], DATA.train, samples(g)))
+def classifier_of_selected_leaky_samples(): return scoring_after(lambda g: partner(parse('add'), DATA.train[:6], DATA.train, samples(g)))
 def classifier_of_joined_leaky_samples(): return scoring_after(lambda g: concat(DATA.train[12:24], samples(g)))
 def generator_fitted_on_a_test_image_as_pool():
     return refused(LeakError, 'images of test were fitted on', lambda: check_unseen(fitted(pool=DATA.test[:2].unlabelled()).seen, **SCORED))
@@ -224,16 +224,16 @@ def oracle_is_new():
     "No oracle image was drawn, although the training set holds copies of drawn images"
     drawn = budget(DATA.train, 2)
     doubled = concat(DATA.train, drawn)
-    return all(not np.isin(image_hashes(partner(parse_arm(arm), drawn, doubled, seed=s).images), image_hashes(drawn.images)).any()
+    return all(not np.isin(image_hashes(partner(parse(arm), drawn, doubled, seed=s).images), image_hashes(drawn.images)).any()
                for arm in ('oracle-300%', 'shuffled-labels') for s in range(5))
 
 
 def oracle_beyond_the_training_set():
-    return refused(BudgetError, 'are left', lambda: partner(parse_arm('oracle-300%'), DATA.train[:60], DATA.train))
+    return refused(BudgetError, 'are left', lambda: partner(parse('oracle-300%'), DATA.train[:60], DATA.train))
 
 
 def more_synthetic_images_than_there_are():
-    return refused(ArmError, 'needs 24 synthetic images', lambda: partner(parse_arm('add-200%'), DATA.train[:12], DATA.train, DATA.train[12:20]))
+    return refused(ArmError, 'needs 24 synthetic images', lambda: partner(parse('add-200%'), DATA.train[:12], DATA.train, DATA.train[12:20]))
 
 
 def equal_updates():
@@ -331,7 +331,7 @@ GUARDS = [
         (train, instead('first_weights(network, real, seed, start)',
                         'first_weights(network, real, seed + (partner is not None), start)'))]),
     (baseline_missing, [(file._check_values, never('study.baseline not in arms'))]),
-    (unknown_arm, [(file._check_values, instead('parse_arm(arm)', 'None'))]),
+    (unknown_arm, [(file._check_values, instead('parse(arm)', 'None'))]),
     (cache_of_other_data, [(cached, instead('identity', '0'))]),
     (diverged_classifier, [(evaluation._check_scorable, never('bad.any()'))]),
     (pickle_in_a_source, [(layouts._arrays, instead('False', 'True'))])]

@@ -21,7 +21,7 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..arms import Arm, parse_arm
+from ..arms import Arm, parse
 from ..augment import augmented
 from .losses import smoothed
 from .mixing import BothKinds, partner_share, rule_of
@@ -122,7 +122,7 @@ def first_weights(network, s, seed, start=None):
 
 def _settled(rule, recipe, partner, start):
     "The `Arm` and the `Recipe` meant. SynaugError if unknown or if the arm lacks something"
-    arm = rule if isinstance(rule, Arm) else parse_arm(rule)
+    arm = rule if isinstance(rule, Arm) else parse(rule)
     if partner is None and (arm.rule != 'add' or arm.partner and isinstance(rule, Arm)): raise SynaugError(f'arm {arm.name} needs partner images')
     if arm.start and start is None: raise SynaugError(f'arm {arm.name} needs a start: what pretrain gives')
     return arm, recipe_called(recipe) if isinstance(recipe, str) else recipe

@@ -20,7 +20,7 @@ from ..store import lock, short_hash, write
 from .file import _cells, check_data, notebook_parameters, without_folders
 from .machine import machine_facts, package_version, version_facts
 from .processes import _cores, _execute_all, _failure, _progress, _user_errors
-from .report import write_report
+from .pages import write_report
 
 # %% ../../nbs/library/study/06_runner.ipynb #c006
 @dataclass(frozen=True)
