@@ -24,11 +24,12 @@ STANDS_ON = {           # wing -> the wings it may import, from the ground up
     'evaluation': ('errors', 'data'),
     'audits': ('errors', 'training', 'data', 'classifiers', 'evaluation'),
     'curation': ('errors', 'data', 'arms', 'audits'),
-    'replicate': (*BELOW_STUDY, 'partners', 'verdicts'),
+    'outcome': ('errors', 'store'),
+    'replicate': (*BELOW_STUDY, 'outcome'),
     'verdicts': ('errors', 'arms'),
     'plots': ('errors', 'data', 'arms', 'audits', 'verdicts'),
-    'study': (*BELOW_STUDY, 'replicate', 'verdicts', 'plots'),
-    'cli': (*BELOW_STUDY, 'replicate', 'verdicts', 'plots', 'study')}
+    'study': (*BELOW_STUDY, 'outcome', 'replicate', 'verdicts', 'plots'),
+    'cli': (*BELOW_STUDY, 'outcome', 'replicate', 'verdicts', 'plots', 'study')}
 
 
 def rooms(package=PACKAGE):

@@ -25,7 +25,7 @@ from .classifiers.train import train
 from .evaluation import score_splits
 from .data.images import Dataset, ImageSet
 from .data.splits import budget
-from .arms import parse_arm
+from .arms import parse
 from .partners import partner
 from .verdicts.planning import plan
 from .verdicts.worth import exchange_rate
@@ -66,7 +66,7 @@ def trial(seed, arms, replicates=8, labels_per_class=3, updates=30, batch_size=4
         fresh = single_location(4*len(drawn), 10*(1000*seed + r) + 4) if any(a.startswith('add') for a in arms) else None
         for arm in arms:
             again = re.fullmatch(r'again(?:-(\d+))?', arm)
-            regime, luck = (parse_arm('real'), int(again[1] or 1)) if again else (parse_arm(arm), 0)
+            regime, luck = (parse('real'), int(again[1] or 1)) if again else (parse(arm), 0)
             trained = train(drawn, data.val, partner(regime, drawn, data.train, fresh, seed=r), regime.rule, updates=updates, batch_size=batch_size, recipe=Recipe(lr=.01), looks=looks,
                             seed=10*(1000*seed + r) + luck, network=FilterEnergies, device='cpu')
             with config_context(skip_parameter_validation=True, assume_finite=True): rows.append(score_splits(trained, data.scored()).assign(replicate=r, arm=arm))

@@ -22,7 +22,7 @@ import synaug
 import torch
 from sklearn import config_context
 from synaug import evaluation, partners, replicate
-from synaug.arms import parse_arm
+from synaug.arms import parse
 from synaug.classifiers import recipes, train as training
 from synaug.classifiers.mixing import add
 from synaug.classifiers.networks import CompactResNet
@@ -50,7 +50,7 @@ def expression(code): return ast.parse(code, mode='eval').body
 
 
 class Swap(ast.NodeTransformer):
-    "Replaces every expression equal to `old` by `new`; with `where`, only in these fields: 'test' of an if, 'iter' of a loop"
+    "Replaces every expression equal to `old` by `new`; `where`: only in these fields, as 'test' of an if, 'iter' of a loop"
     def __init__(self, old, new, where=()):
         self.old, self.new, self.where, self.found = ast.dump(expression(old)), new, where, 0
 
@@ -177,7 +177,8 @@ def leaky_file():
 # Generators and classifiers that saw what they are scored on
 
 def generator_saw_a_test_image():
-    return refused(LeakError, 'images of test were fitted on', lambda: check_unseen(fitted(DATA.test[:1]).seen, **SCORED))
+    says = 'images of test were fitted on'
+    return refused(LeakError, says, lambda: check_unseen(fitted(DATA.test[:1]).seen, **SCORED))
 
 
 def generator_saw_a_group_member():
@@ -196,7 +197,7 @@ def fitted(extra=None, pool=None):
 
 
 def scoring_after(synthetic_of):
-    "Whether scoring is refused of a classifier with the images `synthetic_of(generator)`; the generator saw a test image"
+    "Whether a classifier with the images `synthetic_of(generator)` is not scored; the generator saw a test image"
     def action():
         synthetic = synthetic_of(fitted(DATA.test[:1]))
         score_splits(brief(DATA.train[:12], synthetic), SCORED)
@@ -209,7 +210,7 @@ def classifier_of_joined_leaky_samples(): return scoring_after(lambda g: concat(
 
 
 def classifier_of_selected_leaky_samples():
-    return scoring_after(lambda g: partner(parse_arm('add'), DATA.train[:6], DATA.train, samples(g)))
+    return scoring_after(lambda g: partner(parse('add'), DATA.train[:6], DATA.train, samples(g)))
 
 
 def generator_fitted_on_a_test_image_as_pool():
@@ -246,17 +247,19 @@ def oracle_is_new():
     drawn = budget(DATA.train, 2)
     doubled = concat(DATA.train, drawn)
     known = image_hashes(drawn.images)
-    def is_new(arm, seed): return not np.isin(image_hashes(partner(parse_arm(arm), drawn, doubled, seed=seed).images), known).any()
+    def is_new(arm, seed):
+        extra = partner(parse(arm), drawn, doubled, seed=seed)
+        return not np.isin(image_hashes(extra.images), known).any()
     return all(is_new(arm, seed) for arm in ('oracle-300%', 'shuffled-labels') for seed in range(5))
 
 
 def oracle_beyond_the_training_set():
-    return refused(BudgetError, 'are left', lambda: partner(parse_arm('oracle-300%'), DATA.train[:60], DATA.train))
+    return refused(BudgetError, 'are left', lambda: partner(parse('oracle-300%'), DATA.train[:60], DATA.train))
 
 
 def more_synthetic_images_than_there_are():
     drawn, synthetic, says = DATA.train[:12], DATA.train[12:20], 'needs 24 synthetic images'
-    return refused(ArmError, says, lambda: partner(parse_arm('add-200%'), drawn, DATA.train, synthetic))
+    return refused(ArmError, says, lambda: partner(parse('add-200%'), drawn, DATA.train, synthetic))
 
 
 def equal_updates():
@@ -361,7 +364,7 @@ GUARDS = [
         (train, instead('first_weights(network, real, seed, start)',
                         'first_weights(network, real, seed + (partner is not None), start)'))]),
     (baseline_missing, [(file._check_values, never('study.baseline not in arms'))]),
-    (unknown_arm, [(file._check_values, instead('parse_arm(arm)', 'None'))]),
+    (unknown_arm, [(file._check_values, instead('parse(arm)', 'None'))]),
     (cache_of_other_data, [(cached, instead('identity', '0'))]),
     (diverged_classifier, [(evaluation._check_scorable, never('bad.any()'))]),
     (pickle_in_a_source, [(layouts._arrays, instead('False', 'True'))])]
@@ -382,8 +385,9 @@ def test_without_its_guard_the_fault_gets_through(monkeypatch, guarded, function
 
 # Nothing in the package can read a pickle at all
 
-UNPICKLING = re.compile('|'.join([r'allow_pickle\s*=\s*True', r'weights_only\s*=\s*False', r'torch\.load\(', r'read_pickle',
-                                  r'\bpickle\.', r'\bjoblib\b', r'import (?:pickle|dill|cloudpickle)\b']))
+UNPICKLING = re.compile('|'.join([
+    r'allow_pickle\s*=\s*True', r'weights_only\s*=\s*False', r'torch\.load\(', r'read_pickle',
+    r'\bpickle\.', r'\bjoblib\b', r'import (?:pickle|dill|cloudpickle)\b']))
 
 
 def unpickling(folder):

@@ -9,7 +9,7 @@ from synaug.errors import StudyError
 from synaug.study.file import read_study
 from synaug.study.ledger import collect
 from synaug.study.runner import run_study
-from test_trial import write_npz
+from test_replicate import write_npz
 
 STUDY = """
 notebook: histology_pretraining.ipynb

@@ -1,4 +1,4 @@
-"The house: rooms stand on each other without circles, keep private things private, raise mistakes of one list, can be read"
+"The house: rooms stand on each other without circles, keep private things private, raise known mistakes, can be read"
 import ast
 import importlib.util
 import json

@@ -177,8 +177,8 @@ def _check_values(study):
     for point in study.points():
         arms = (study.parameters | point).get('arms')
         if arms is None: continue
-        from synaug.arms import parse_arm
-        for arm in arms: parse_arm(arm)
+        from synaug.arms import parse
+        for arm in arms: parse(arm)
         if study.baseline not in arms: raise StudyError(f'the baseline {study.baseline} is not among the arms {", ".join(arms)}; add it, every arm is compared to it')
         if len(set(arms)) < len(arms): raise StudyError(f'an arm is named twice: {", ".join(arms)}')
 
@@ -187,10 +187,10 @@ _budgets = 'labels_per_class', 'labels'            # what notebooks call the par
 
 def _check_budget(data, values):
     "BudgetError or ArmError unless the budget, the further real images of every oracle arm, and the pool of every arm that needs one are there"
-    from synaug.arms import parse_arm
+    from synaug.arms import parse
     from synaug.partners import check_arm
     drawn = budget(data.train, next(values[k] for k in _budgets if k in values), seed=0)
-    for arm in map(parse_arm, values.get('arms', [])): check_arm(arm, drawn, data.train, data.pool if values.get('use_pool', True) else None)
+    for arm in map(parse, values.get('arms', [])): check_arm(arm, drawn, data.train, data.pool if values.get('use_pool', True) else None)
 
 def check_data(study):
     "Load the data of every grid point and draw replicate 0's budget; source -> fingerprint. SourceError, LeakError, BudgetError, ..."

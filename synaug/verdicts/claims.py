@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import re
 
-from ..arms import arm_factors, arm_kind
+from ..arms import arm_factors, arm_words
 from ..errors import LedgerError
 from .statistics import GAP, add_gaps, bca, holm, sign_flip, verdict
 
@@ -86,9 +86,9 @@ def factor_table(verdicts, metric='macro_ap', split='test'):
 def pool_uses(verdicts, metric='macro_ap', split='test'):
     "The rows of `verdicts` that differ in who gets the pool, with a column `pool` in front; empty unless both a generator and a classifier get it"
     rows = verdicts[(verdicts.metric == metric) & (verdicts.split == split)].set_index('arm')
-    alone = [a for a in rows.index if 'latent-no-pool' in arm_kind(a).split(':')]
+    alone = [a for a in rows.index if 'latent-no-pool' in arm_words(a)]
     same = [a for a in rows.index if a in {b.replace('latent-no-pool', 'latent') for b in alone}]
-    fed = same or [a for a in rows.index if 'latent' in arm_kind(a).split(':')]
+    fed = same or [a for a in rows.index if 'latent' in arm_words(a)]
     uses = {'nobody': alone, 'the generator': fed, 'the classifier, pre-trained': ['pool-pretrained'], 'the classifier, pseudo-labels': ['pseudo-labels']}
     found = [rows.loc[[a]].reset_index().assign(pool=use) for use, arms in uses.items() for a in arms if a in rows.index]
     if not any(f.pool[0] == 'the generator' for f in found) or not any('classifier' in f.pool[0] for f in found): return rows.reset_index().iloc[:0].assign(pool='')
