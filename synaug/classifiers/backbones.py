@@ -178,7 +178,7 @@ def backbone(
     **config,           # changes to the `transformers` configuration, such as patch_size=4 or drop_path_rate=.1
 ):
     "A function (channels, n_classes, size) -> `Backbone`, as the trainer's `network` wants it. BackboneError for an unknown name or weights that cannot be had"
-    if name not in architectures: raise BackboneError(f'backbone {name!r} does not exist; there are {", ".join(architectures)}')
+    if name not in architectures: raise BackboneError(f"there is no backbone {name!r}; choose from {', '.join(architectures)}")
     family, hub, shape = architectures[name]
     if stem not in ('standard', 'small') or stem == 'small' and family != 'resnet':
         raise BackboneError(f"stem={stem!r} of {name}: 'standard', or for a ResNet 'small'; for small images give a ViT another patch_size")
