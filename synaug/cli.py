@@ -126,7 +126,7 @@ def report(
     page: Annotated[Path, typer.Option(metavar='FILE', help='Also keep the report as a notebook, to commit or to publish.')] = None,
 ):
     "Rebuild ledger, verdict and report from the finished runs of a study."
-    from synaug.study.report import save_page, write_report
+    from synaug.study.pages import save_page, write_report
     path = write_report(folder)
     if page: save_page(folder, page)
     print_outcome(folder)

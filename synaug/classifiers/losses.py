@@ -108,7 +108,7 @@ def with_arcface(network, s=30.):
 
 # %% ../../nbs/library/classifiers/03_losses.ipynb #c027
 def class_weights(labels, kind='effective', beta=.999, classes=None):
-    """Weights `(K,)` of mean 1 from labels `(N, K)`: 'inverse' frequency, or inverse 'effective' number (Cui et al. 2019).
+    """Weights `(K,)` of mean 1 from labels `(N, K)`: inverse frequency, or inverse effective number (Cui et al. 2019).
     LossError for a class without positives"""
     n = np.asarray(labels, dtype=np.float64).sum(0)
     if kind not in ('inverse', 'effective'):
@@ -147,12 +147,13 @@ def loss_function(
     smoothing=0.,   # epsilon of label smoothing
     **options,      # of the loss, such as gamma=2
 ):
-    "The loss (logits `(N, K)`, labels `(N, K)`) -> `(N,)` called `name`. LossError if there is none, or none for this task"
+    "The loss `name`: (logits `(N, K)`, labels `(N, K)`) -> `(N,)`. LossError if there is none, or none for the task"
     loss = loss_called(name)
-    if task not in ('multi-class', 'multi-label'): raise LossError(f"task is 'multi-class' or 'multi-label'; found {task!r}")
+    if task not in ('multi-class', 'multi-label'):
+        raise LossError(f"task is 'multi-class' or 'multi-label'; found {task!r}")
     if (name, task) == ('asymmetric', 'multi-class'):
-        raise LossError('the asymmetric loss weighs present against absent labels, of which a multi-class image has one; '
-                        f"choose another of {', '.join(losses)}")
+        raise LossError('the asymmetric loss weighs present against absent labels, of which a multi-class image '
+                        f"has one; choose another of {', '.join(losses)}")
     if name != 'asymmetric': options = options | dict(task=task)
     loss = partial(loss, weights=weights, **options)
     if not smoothing: return loss

@@ -41,8 +41,8 @@ def arguments_of(model):
     "The (name of the class, arguments) that `rebuilt` wants. BackboneError if its class is not `rebuildable`"
     name = type(model).__name__
     if _rebuildable.get(name) is not type(model) or not hasattr(model, 'arguments'):
-        raise BackboneError(f'a classifier of type {name} cannot be saved: decorate its class with '
-                            'classifiers.networks.rebuildable and keep what it was built with in its attribute arguments')
+        raise BackboneError(f'a classifier of type {name} cannot be saved: decorate its class with rebuildable (of '
+                            'classifiers.networks) and keep what it was built with in its attribute arguments')
     return name, model.arguments
 
 def rebuilt(name, arguments):

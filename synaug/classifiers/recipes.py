@@ -42,7 +42,7 @@ class Recipe:
     looks: int = 10                     # at validation
     augment: Callable = augmented       # (images, generator) -> images
     smoothing: float = 0.               # epsilon of label smoothing
-    mix: Callable | None = None         # (images, labels, generator) -> (images, labels), of each batch, after the two above
+    mix: Callable | None = None         # (images, labels, generator) -> (images, labels), after both
 
 _LIN_CAO = dict(weight_decay=.01, ema_decay=0., metric='macro_f1', looks=30)
 

@@ -9,7 +9,8 @@ from synaug.evaluation import choose_thresholds, score
 from synaug.errors import LeakError
 from synaug.data.simulate import simulate
 from synaug.study.file import read_study
-from synaug.study.kept import group_intervals, read_predictions
+from synaug.outcome import read_predictions
+from synaug.study.kept import group_intervals
 from synaug.study.runner import run_study
 
 TINY = dict(labels_per_class=5, generator_steps=3, sampling_steps=2, updates=6, batch_size=16, examiner_updates=6)
