@@ -152,7 +152,8 @@ def plan(
 @app.command()
 def inspect(source: Annotated[str, typer.Argument(metavar='SOURCE', help='simulate, an .npz file, a folder of images, or a manifest .csv.')]):
     "Show what a data set holds, and what is wrong with it."
-    from synaug.data.sources import inspect, load
+    from synaug.data.inspection import inspect
+    from synaug.data.sources import load
     if inspect(source): raise typer.Exit(2)
     print_near_duplicates(load(source))
 
