@@ -19,7 +19,7 @@ ROW = ['arm', 'split', 'metric', 'value']
 FACTS = ['updates', 'seconds', 'n_real', 'n_extra', 'n_split', 'fingerprint']
 
 def save_rows(out, rows, **facts):
-    "Write the rows (arm, split, metric, value, ...) of one run to `rows.parquet` in folder `out`, with the facts; the table"
+    "Write the rows (arm, split, metric, value, ...) of one run to `rows.parquet` in `out`, with the facts; the table"
     rows = pd.DataFrame(rows).reset_index(drop=True)
     missing = [c for c in ROW if c not in rows]
     if missing: raise StudyError(f'rows need the columns {", ".join(ROW)}; missing: {", ".join(missing)}')
@@ -42,7 +42,7 @@ class Predictions:
     probs: dict         # arm -> split -> (N, K) in [0, 1]
 
 def save_predictions(out, splits, probs):
-    """Write `probs[arm][split]` `(N, K)` with labels and groups of `splits` (name -> ImageSet) to `predictions.npz` in folder `out`.
+    """Write `probs[arm][split]` `(N, K)`, and labels and groups of `splits` (name -> ImageSet), to `predictions.npz`.
     StudyError if they do not fit"""
     first = next(iter(splits.values()))
     arrays = dict(classes=np.array(first.classes, str), task=np.array(first.task))
