@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KEEPERS', 'n_synthetic', 'offered', 'Scored', 'run_arms', 'content', 'save_step', 'load_step', 'Replicate',
-           'audit_rows', 'with_pool_controls', 'network_called']
+           'shortcut_rows', 'audit_rows', 'with_pool_controls', 'network_called']
 
 # %% ../nbs/library/09_replicate.ipynb #c003
 import os
@@ -190,13 +190,19 @@ class Replicate:
         return generator.sample(wanted, **settings, seed=self.seed, progress=self.progress)
 
 # %% ../nbs/library/09_replicate.ipynb #c029
+def shortcut_rows(effects):
+    "Rows of `shortcut` of the effects of one generator, or by name of several; no rows for None"
+    if isinstance(effects, dict):
+        found = [shortcut(table).assign(arm=f'audit:{name}') for name, table in effects.items()]
+    else: found = [] if effects is None else [shortcut(effects)]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=['arm', 'split', 'metric', 'value'])
+
 def audit_rows(audits, effects=None):
-    "Tables of rows of audits, then of the shortcuts in `effects`; both of one generator, or by name of several"
-    if isinstance(audits, dict):
-        found = [a.rows.assign(arm=f'audit:{name}') for name, a in audits.items()]
-        return found + [shortcut(table).assign(arm=f'audit:{name}') for name, table in (effects or {}).items()]
-    found = [] if audits is None else [audits.rows]
-    return found if effects is None else [*found, shortcut(effects)]
+    "Rows of audits and, below them, of the shortcuts in `effects`; both of one generator, or by name of several"
+    if isinstance(audits, dict): found = [a.rows.assign(arm=f'audit:{name}') for name, a in audits.items()]
+    else: found = [] if audits is None else [audits.rows]
+    found = [table for table in [*found, shortcut_rows(effects)] if len(table)]
+    return pd.concat(found, ignore_index=True) if found else shortcut_rows(None)
 
 def _exposed(scored, word=None):
     "The classifiers of `real` and of the arms with samples (of the generator `word`, if given); none without both"
@@ -247,7 +253,7 @@ def finish(
             if figure is not None: figure.savefig(folder/f'{name}.png', dpi=80)
         for name, table in tables.items(): table.to_csv(folder/f'{name}.csv', index=False)
         save_predictions(folder, self.data.scored(), scored.probs)
-    found = [t for t in [scored.rows, *audit_rows(audits, effects), *rows] if len(t)]
+    found = [t for t in [scored.rows, audit_rows(audits, effects), *rows] if len(t)]
     n_split = {name: len(s) for name, s in self.data.scored().items()}
     all_rows, data = pd.concat(found, ignore_index=True), self.data.fingerprint()
     return save_rows(self.out, all_rows, fingerprint=data, **facts, n_split=n_split)
