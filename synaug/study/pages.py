@@ -13,7 +13,7 @@ from copy import deepcopy
 from pathlib import Path
 
 from ..errors import RunFailed
-from ..store import _write
+from ..store import write
 from .file import shipped
 from .ledger import collect, judge, read_settings
 from .processes import _execute_all, _failure
@@ -53,14 +53,14 @@ def to_html(notebook, path, title):
     exporter = HTMLExporter(template_name='basic', exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True, embed_images=True)
     body, _ = exporter.from_notebook_node(_describe_figures(nbformat.read(notebook, as_version=4)))
     body = re.sub(r'<script.*?</script>|<style.*?</style>', '', body, flags=re.S)
-    _write(path, lambda p: p.write_text(_page.format(title=escape(title), body=body), encoding='utf-8'))
+    write(path, lambda p: p.write_text(_page.format(title=escape(title), body=body), encoding='utf-8'))
 
 def write_report(out):
     "Write ledger.parquet, verdict.csv, report.ipynb and report.html of the study in folder `out` from its finished runs; the path of the last"
     out, settings = Path(out).resolve(), read_settings(out)
     ledger = collect(out)
-    _write(out/'ledger.parquet', lambda p: ledger.to_parquet(p, index=False))
-    _write(out/'verdict.csv', lambda p: judge(ledger, settings).to_csv(p, index=False))
+    write(out/'ledger.parquet', lambda p: ledger.to_parquet(p, index=False))
+    write(out/'verdict.csv', lambda p: judge(ledger, settings).to_csv(p, index=False))
     part, codes = out/'report.part', []
     _execute_all([(shipped('experiments')/'_report.ipynb', part, {})], 1, 1, lambda job, code, seconds: codes.append(code))
     if codes[0]: raise RunFailed(f'the report failed; {part}/notebook.ipynb: {_failure(part, codes[0])[1]}')
@@ -98,7 +98,7 @@ def save_page(out, path):
         small = deepcopy(report)
         for o in (o for c in small.cells if c.cell_type == 'code' for o in c.outputs):
             if 'image/png' in o.get('data', {}): o.data['image/png'] = _with_palette(o.data['image/png'], colours)
-        _write(path, lambda p: nbformat.write(small, p))
+        write(path, lambda p: nbformat.write(small, p))
         if Path(path).stat().st_size < 500_000: break
     shutil.copyfile(out/'ledger.parquet', Path(path).with_suffix('.parquet'))
     return Path(path)

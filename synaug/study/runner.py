@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import RunFailed, StudyError
-from ..store import _hash, _lock, _write
+from ..store import lock, short_hash, write
 from .file import _cells, check_data, notebook_parameters, without_folders
 from .machine import machine_facts, package_version, version_facts
 from .processes import _cores, _execute_all, _failure, _progress, _user_errors
@@ -39,7 +39,7 @@ def plan(study, fingerprints=None):
         values = study.parameters | point
         label = ''.join(f'{k}={without_folders(v)}-' for k, v in point.items())
         for r in range(study.replicates):
-            key = _hash(code, values, r, package_version('synaug'), fingerprints or {})
+            key = short_hash(code, values, r, package_version('synaug'), fingerprints or {})
             runs.append(Run(f"{re.sub(r'[^A-Za-z0-9.=+-]+', '_', label)[:80]}r{r:03d}-{key}", r, point, values))
     return runs
 
@@ -60,9 +60,9 @@ def _check_folder(out, settings):
 @contextmanager
 def _alone_in(out):
     "StudyError if another process is running in `out`"
-    held = _lock(out/'.lock', wait=False)
+    held = lock(out/'.lock', wait=False)
     try: held.__enter__()
-    except BlockingIOError: raise StudyError(f'another synaug is running in {out}; wait for it or choose another folder with --out') from None
+    except TimeoutError: raise StudyError(f'another synaug is running in {out}; wait for it or choose another folder with --out') from None
     try: yield
     finally: held.__exit__(None, None, None)
 
@@ -81,7 +81,7 @@ def run_study(study, out, workers=None, command=''):
     _check_folder(out, settings)
     out.mkdir(parents=True, exist_ok=True)
     with _alone_in(out):
-        _write(out/'study.yaml', lambda p: p.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding='utf-8'))
+        write(out/'study.yaml', lambda p: p.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding='utf-8'))
         failed = _run_pending(study, runs, out, workers, threads)
         path = write_report(out) if len(failed) < len(runs) else None
     if failed: _raise_failures(failed, len(runs))
