@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KEEPERS', 'n_synthetic', 'offered', 'Scored', 'run_arms', 'content', 'save_step', 'load_step', 'Replicate',
-           'shortcut_rows', 'audit_rows', 'with_pool_controls', 'network_called']
+           'shortcut_rows', 'audit_rows', 'with_pool_controls', 'halves', 'shows_its_label']
 
 # %% ../nbs/library/09_replicate.ipynb #c003
 import os
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from dataclasses import dataclass, field, replace
 from fastcore.basics import patch
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from tqdm.auto import tqdm
@@ -20,13 +21,11 @@ from .arms import parse
 from .audits.audit import audit as audit_of
 from .audits.shortcut import shortcut, style_effects as effects_of
 from .classifiers import train as classifiers
-from .classifiers.backbones import backbone
-from .classifiers.networks import CompactResNet
 from .classifiers.pretrain import pretrain
 from .classifiers.train import Trained, train
 from .curation import curated
 from .data.images import Dataset, ImageSet
-from .data.seen import fingerprint, image_hashes, seen
+from .data.seen import check_unseen, fingerprint, image_hashes, seen
 from .errors import ArmError, AuditError
 from .evaluation import choose_thresholds, score_splits
 from .generators import latent, lora, pixel, text_to_image
@@ -172,8 +171,9 @@ class Replicate:
     def keep_folder(self, name, make, *inputs, **settings):
         "The folder that holds what `make(*inputs, **settings)` gives, made once; a temporary one without `cache`"
         kept = self if self.cache else replace(self, cache=str(run_folder('')))
-        kept.keep(name, make, *inputs, **settings)
-        return kept._step(name, make, inputs, settings, Path)
+        step = partial(kept._step, name, make, inputs, settings, Path)
+        step()                  # made, unless it is there
+        return step()
 
     def _step(self, name, make, inputs, settings, load):
         takes = signature(make).parameters
@@ -267,11 +267,25 @@ def with_pool_controls(arms, drawn, pool):
     return list(dict.fromkeys([*arms, *controls]))
 
 # %% ../nbs/library/09_replicate.ipynb #c039
-def network_called(
-    name,               # 'compact' or one of `backbones.architectures`
-    pretrained='',      # '' from scratch, 'hub' the usual weights, or the folder or hub name of others
-    **config,           # of the backbone
-):
-    "What `train` takes for its `network`. BackboneError for an unknown name"
-    if name == 'compact': return CompactResNet
-    return backbone(name, pretrained=True if pretrained == 'hub' else pretrained or False, **config)
+@patch
+def pools(self: Replicate, folder='', scale=1.):
+    """`ImageSet`s without labels: the pool of the data, and those of a file or folder, whose channels get the names of the data's;
+    and the scale of each, pixels of the generator's images per pixel of its own. LeakError if one holds a scored image"""
+    own = [self.data.pool] if self.data.pool else []
+    further = [s.unlabelled() for s in text_to_image.read_pool(folder)] if folder else []
+    channels = self.data.train.channels
+    further = [replace(s, channels=channels) if s.n_channels == len(channels) else s for s in further]
+    found = own + further
+    check_unseen(seen(*found), **self.data.scored())
+    return found, [1.]*len(own) + [scale]*len(further)
+
+def halves(s, most=400, seed=0):
+    "Two halves of `s` without a common image, drawn at random, of at most `most` images each"
+    n = min(most, len(s)//2)
+    chosen = np.random.default_rng(seed).permutation(len(s))[:2*n]
+    return s[chosen[:n]], s[chosen[n:]]
+def shows_its_label(examiner, s):
+    "Share of the images of `s` (of their labels, if an image may have several) that are what the examiner takes them for"
+    said = examiner.predict(s)
+    if s.task == 'multi-class': return (said.argmax(1) == s.labels.argmax(1)).mean()
+    return ((said >= .5) == (s.labels >= .5)).mean()
