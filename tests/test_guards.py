@@ -37,7 +37,7 @@ from synaug.evaluation import score_splits
 from synaug.generators import pixel
 from synaug.partners import oracle_images, partner
 from synaug.store import cached
-from synaug.study import file
+from synaug.study import checks
 from synaug.study.file import read_study, shipped
 
 matplotlib.use('Agg')
@@ -363,8 +363,8 @@ GUARDS = [
     (same_first_weights, [
         (train, instead('first_weights(network, real, seed, start)',
                         'first_weights(network, real, seed + (partner is not None), start)'))]),
-    (baseline_missing, [(file._check_values, never('study.baseline not in arms'))]),
-    (unknown_arm, [(file._check_values, instead('parse(arm)', 'None'))]),
+    (baseline_missing, [(checks.check_arms, never('baseline not in names'))]),
+    (unknown_arm, [(checks.check_arms, instead('parse(name)', "parse('real')"))]),
     (cache_of_other_data, [(cached, instead('identity', '0'))]),
     (diverged_classifier, [(evaluation._check_scorable, never('bad.any()'))]),
     (pickle_in_a_source, [(npz._arrays, instead('False', 'True'))])]
