@@ -197,7 +197,8 @@ _Source = typer.Argument(metavar='SOURCE', help='simulate, an .npz file, a folde
 @app.command()
 def inspect(source: Annotated[str, _Source]):
     "Show what a data set holds, and what is wrong with it."
-    from synaug.data.sources import inspect, load
+    from synaug.data.inspection import inspect
+    from synaug.data.sources import load
     if inspect(source): raise typer.Exit(2)
     print_near_duplicates(load(source))
 
