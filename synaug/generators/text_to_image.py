@@ -20,8 +20,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..augment import turned
-from ..data.images import ImageSet
-from ..data.layouts import default_channels
+from ..data.images import ImageSet, default_channels
 from ..data.seen import Seen, seen
 from ..data.sources import load as load_images
 from ..errors import SynaugError
