@@ -18,10 +18,10 @@ from tqdm.auto import tqdm
 from ..augment import strongly_augmented
 from .networks import CompactResNet
 from .recipes import one_cycle
-from .train import Trained, draws_from, first_weights, random_streams
+from .train import Trained, draws_from, first_weights
 from ..data.images import concat
 from ..data.seen import seen
-from ..training import autocast, default_device
+from ..training import autocast, default_device, random_streams
 
 # %% ../../nbs/library/classifiers/07_pretrain.ipynb #c006
 def contrastive_loss(z, temperature=.2):

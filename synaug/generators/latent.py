@@ -348,7 +348,7 @@ def fit_classifier(net, latents, objective, task, noised=True, steps=400, batch_
             x, _ = objective.noised(x, placed(torch.randn(x.shape, generator=generator), x.device), t)
         with arithmetic(x.device): logits = net(x, timestep(objective, t).clamp(0))
         return -log_likelihood(logits, y, task).mean()
-    return descend(net, value, steps, lr, muon_lr, weight_decay, ema_decay, what='training the latent classifier', progress=progress)
+    return descend(net, value, steps, lr, muon_lr, weight_decay=weight_decay, ema_decay=ema_decay, what='training the latent classifier', progress=progress)
 
 # %% ../../nbs/library/generators/05_latent.ipynb #c045
 def _default_multipliers(pixels, limit):

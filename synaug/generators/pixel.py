@@ -21,8 +21,8 @@ from ..augment import turned
 from ..data.images import ImageSet
 from ..data.seen import Seen, seen
 from ..errors import LabelError, SynaugError
-from .diffusion import fit, objectives, sample
-from ..training import default_device, placed
+from .diffusion import fit_denoiser, objectives, sample
+from ..training import default_device, placed, steady
 
 # %% ../../nbs/library/generators/03_pixel.ipynb #c006
 @dataclass(frozen=True)
@@ -200,14 +200,14 @@ class Recipe:
     length: dict            # of training: steps or epochs
     batch_size: int
     lr: float
-    training: dict          # further arguments of `diffusion.fit`
+    training: dict          # further arguments of `diffusion.fit_denoiser`
     sampler: str
     sampling_steps: int
 
 recipes = dict(
     unet=Recipe(UNet, dict(widths=[32, 64], patch=2, depth=1), Scaling.fitted, batches_of, False, 'flow', dict(steps=1500), 16, 4e-3, {}, 'dpm-solver', 12),
     simplified=Recipe(Simplified, dict(width=64), Scaling.unit, shuffled, True, 'ddpm', dict(epochs=30), 64, 1e-4,
-                      dict(optimizer=torch.optim.Adam, ema_decay=0., p_drop=0.), 'ddpm', 1000))
+                      dict(optimizer=torch.optim.Adam, schedule=steady, ema_decay=0., p_drop=0.), 'ddpm', 1000))
 
 # %% ../../nbs/library/generators/03_pixel.ipynb #c024
 @dataclass(frozen=True, eq=False)
@@ -245,7 +245,8 @@ class PixelGenerator:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             net = recipe.net(train.n_channels, train.n_classes, **architecture).to(device, memory_format=torch.channels_last)
-        net, losses = fit(net, recipe.batches(train, pool, scaling, device), objectives[objective], steps, batch_size, lr or recipe.lr, seed=seed, progress=progress, **recipe.training)
+        batches = recipe.batches(train, pool, scaling, device)
+        net, losses = fit_denoiser(net, batches, objectives[objective], steps, batch_size, lr or recipe.lr, seed=seed, progress=progress, **recipe.training)
         return cls(net, scaling, train.classes, train.channels, train.task, tuple(train.size), str(train.images.dtype), network, objective, architecture,
                    seen(train) if pool is None else seen(train, pool), losses.numpy())
 

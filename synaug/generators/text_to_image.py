@@ -25,7 +25,7 @@ from ..data.layouts import default_channels
 from ..data.seen import Seen, seen
 from ..data.sources import load as load_images
 from ..errors import SynaugError
-from .diffusion import Objective, Path as NoisePath, fit, interpolate
+from .diffusion import NoisePath, Objective, fit_denoiser, interpolate
 from .lora import ChannelMap, captions_of, generate, load_pipeline, quiet, resized, with_solver
 from ..training import Muon, autocast, default_device, placed, split_parameters
 
@@ -149,7 +149,7 @@ def schedule_objective(alphas_cumprod, prediction):
     return Objective(NoisePath('steps', alpha_sigma, time), dict(epsilon='epsilon', v_prediction='v', sample='x0')[prediction], times)
 
 class TextToImage(nn.Module):
-    "UNet and text encoder as one network for `diffusion.fit`; labels `(N, 1)` are numbers of captions"
+    "UNet and text encoder as one network for `diffusion.fit_denoiser`; labels `(N, 1)` are numbers of captions"
     def __init__(self, unet, text_encoder, tokens, steps=1000):
         super().__init__()
         self.unet, self.text_encoder, self.steps = unet, text_encoder, steps
@@ -223,7 +223,7 @@ class Base:
         schedule = DDPMScheduler(1000, beta_schedule='scaled_linear', beta_start=.00085, beta_end=.012, prediction_type=prediction, clip_sample=False, steps_offset=1)
         tokens = tokenizer([*texts, ''], padding='max_length', truncation=True, return_tensors='pt').input_ids
         net = TextToImage(unet, encoder, tokens).to(device, memory_format=torch.channels_last)
-        net, losses = fit(net, latents, schedule_objective(schedule.alphas_cumprod, prediction), steps, batch_size, lr, muon_lr, seed=seed, progress=progress)
+        net, losses = fit_denoiser(net, latents, schedule_objective(schedule.alphas_cumprod, prediction), steps, batch_size, lr, muon_lr=muon_lr, seed=seed, progress=progress)
         return cls(_pipeline(vae, net.text_encoder, tokenizer, net.unet, schedule), tuple(texts), seen(*(s for _, s in pools)), autoencoder_losses, losses.numpy())
 
     def sample(self, texts, guidance=2., steps=12, seed=0, batch_size=32, progress=True):
