@@ -26,7 +26,7 @@ def _used_range(images):
 
 @dataclass(frozen=True, eq=False)
 class ChannelMap:
-    "Affine map of C channels to RGB, `rgb = (x - centre) @ matrix + 1/2` for x in [0, 1], and back by its pseudo-inverse"
+    "Affine map of C channels to RGB for x in [0, 1], `rgb = (x - centre) @ matrix + 1/2`; back by its pseudo-inverse"
     centre: np.ndarray      # (C,)
     matrix: np.ndarray      # (C, 3)
 
@@ -61,7 +61,7 @@ class ChannelMap:
 def channel_losses(before, after, channels):
     """What a round trip from images `before` to `after`, both `(N, H, W, C)`, loses.
 
-    A row per channel: `explained`, the share of its variance that is kept, and `rmse`, the error as a share of the full range"""
+    A row per channel: `explained`, the share of its variance that is kept; `rmse`, the error as a share of the range"""
     a, b = (images.reshape(-1, images.shape[-1]) / np.iinfo(images.dtype).max for images in (before, after))
     mse, variance = ((a-b)**2).mean(0), a.var(0)
     return pd.DataFrame(dict(explained=1 - mse/variance.clip(1e-12), rmse=mse**.5), index=list(channels))
