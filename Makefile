@@ -4,15 +4,29 @@ INSTALLED := .venv/installed
 CORES := $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: study test test-slow docs lab export clean
+# Larger real images, where a variable names their folder; notebooks run in folders of their own
+ifdef SYNAUG_DATA
+override SYNAUG_DATA := $(abspath $(SYNAUG_DATA))
+export SYNAUG_DATA
+endif
+
+.PHONY: study test test-data test-slow docs lab export clean
 
 study: $(INSTALLED)
 	synaug run quick --out runs/quick
 	@echo "Report: $(CURDIR)/runs/quick/report.html"
 
+# Notebooks and tests both run, and both are told, whatever one of them says
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 nbdev_test --n_workers $(CORES)
-	OMP_NUM_THREADS=1 python -m pytest tests
+	@OMP_NUM_THREADS=1 nbdev_test --n_workers $(CORES) && notebooks=passed || notebooks=FAILED; \
+	OMP_NUM_THREADS=1 python -m pytest tests && tests=passed || tests=FAILED; \
+	echo "notebooks $$notebooks, tests $$tests"; \
+	test "$$notebooks $$tests" = "passed passed"
+
+# The notebooks that show and check more where SYNAUG_DATA names a folder of real images
+test-data: $(INSTALLED)
+	@test -d "$(SYNAUG_DATA)" || { echo "give the folder of real images: make test-data SYNAUG_DATA=FOLDER"; exit 2; }
+	grep -rl SYNAUG_DATA nbs/library --include='*.ipynb' | OMP_NUM_THREADS=1 xargs -n 1 -P $(CORES) nbdev_test --n_workers 1 --path
 
 test-slow: $(INSTALLED)
 	nbdev_test --n_workers 1 --flags slow

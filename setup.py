@@ -17,7 +17,8 @@ class BuildWithStudies(build_py):
     def shipped(self):
         "(file, its place in the package) of everything that ships beside the modules"
         for folder, pattern in SHIPPED.items():
-            for file in sorted(here.glob(pattern)): yield file, Path(self.build_lib)/cfg['lib_name']/'shipped'/folder/file.name
+            place = Path(self.build_lib)/cfg['lib_name']/'shipped'/folder
+            for file in sorted(here.glob(pattern)): yield file, place/file.name
 
     def run(self):
         super().run()
@@ -27,14 +28,29 @@ class BuildWithStudies(build_py):
             self.copy_file(str(file), str(place))
 
     def get_outputs(self, include_bytecode=True):
-        return super().get_outputs(include_bytecode) + ([] if self.editable_mode else [str(place) for _, place in self.shipped()])
+        built = super().get_outputs(include_bytecode)
+        if self.editable_mode: return built
+        return built + [str(place) for _, place in self.shipped()]
 
 
-setup(name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], author=cfg['author'],
-    author_email=cfg['author_email'], keywords=cfg['keywords'].split(), url=cfg['git_url'], license='Apache-2.0',
+setup(
+    name=cfg['lib_name'],
+    version=cfg['version'],
+    description=cfg['description'],
+    author=cfg['author'],
+    author_email=cfg['author_email'],
+    keywords=cfg['keywords'].split(),
+    url=cfg['git_url'],
+    license='Apache-2.0',
     classifiers=['Programming Language :: Python :: 3', 'Topic :: Scientific/Engineering'],
     python_requires='>='+cfg['min_python'],
-    packages=find_packages(include=[cfg['lib_name'], cfg['lib_name']+'.*']), cmdclass={'build_py': BuildWithStudies},
-    install_requires=shlex.split(cfg['requirements']), extras_require={'dev': shlex.split(cfg['dev_requirements'])},
-    entry_points={'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"], 'console_scripts': [cfg['console_scripts']]},
-    long_description=(here/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown', zip_safe=False)
+    packages=find_packages(include=[cfg['lib_name'], cfg['lib_name']+'.*']),
+    cmdclass={'build_py': BuildWithStudies},
+    install_requires=shlex.split(cfg['requirements']),
+    extras_require={'dev': shlex.split(cfg['dev_requirements'])},
+    entry_points={
+        'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],
+        'console_scripts': [cfg['console_scripts']]},
+    long_description=(here/'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    zip_safe=False)

@@ -32,4 +32,5 @@ html_show_sourcelink = False
 html_theme_options = {
     'logo': {'text': project}, 'home_page_in_toc': True, 'show_navbar_depth': 2, 'show_toc_level': 2,
     'navbar_persistent': [], 'use_download_button': False, 'use_fullscreen_button': False,
-    'extra_footer': f'{project} {release}', 'pygments_light_style': 'a11y-high-contrast-light', 'pygments_dark_style': 'a11y-high-contrast-dark'}
+    'extra_footer': f'{project} {release}', 'pygments_light_style': 'a11y-high-contrast-light',
+    'pygments_dark_style': 'a11y-high-contrast-dark'}

@@ -1,7 +1,7 @@
-"""The rooms of the package and the imports between them, read from the code without running it: `python docs/rooms.py [PACKAGE]`
+"""The rooms of the package and the imports between them, read from the code: `python docs/rooms.py [PACKAGE]`
 
-A wing is a folder of `synaug/` or a single module; a room is a module. A room may import rooms of its own wing, and of the wings that
-its wing stands on. Nothing imports in a circle.
+A wing is a folder of `synaug/` or a single module; a room is a module. A room may import rooms of its own wing, and of
+the wings that its wing stands on. Nothing imports in a circle.
 """
 import ast
 import sys
@@ -9,8 +9,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent/'synaug'
-BELOW_STUDY = ('errors', 'store', 'training', 'augment', 'data', 'arms', 'generators', 'partners', 'classifiers', 'evaluation',
-               'audits', 'curation')
+BELOW_STUDY = ('errors', 'store', 'training', 'augment', 'data', 'arms', 'generators', 'partners', 'classifiers',
+               'evaluation', 'audits', 'curation')
 STANDS_ON = {           # wing -> the wings it may import, from the ground up
     'errors': (),
     'store': ('errors',),
@@ -57,7 +57,8 @@ def arrows(package=PACKAGE):
                 targets = [(alias.name, '') for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
                 module = _module(node, room, package)
-                targets = [(f'{module}.{alias.name}', '') for alias in node.names] + [(module, alias.name) for alias in node.names]
+                targets = [(f'{module}.{alias.name}', '') for alias in node.names]
+                targets += [(module, alias.name) for alias in node.names]
             else: continue
             for target, name in targets:
                 other = target.removeprefix(f'{package.name}.')

@@ -11,7 +11,6 @@ import numpy as np
 from dataclasses import replace
 
 from .audits.copies import looks, orientations
-from .audits.fidelity import features as features_of
 from .data.seen import Seen, seen
 from .errors import CurationError
 
@@ -119,7 +118,7 @@ def curated(
     if not 0 < n <= (n if repeat else len(synthetic)): raise CurationError(f'keep={keep} of {len(synthetic)} samples: give a number from 1 to {len(synthetic)}, or a share up to 1.0')
     needs_features = rule in ('centroid', 'covariance')
     if classifier is None and (rule == 'confidence' or needs_features and features is None): raise CurationError(f'curation {rule} needs a classifier trained on the real images')
-    features = features or (lambda s: features_of(classifier, s))
+    features = features or (lambda s: classifier.features(s))
     kinds, real_kinds = label_kinds(synthetic, real)
     eligible = ~near_copies(synthetic, real) if drop_copies else np.ones(len(synthetic), bool)
 

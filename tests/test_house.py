@@ -1,4 +1,4 @@
-"The house: rooms stand on each other without circles, keep their private things, raise mistakes of one list, and can be read"
+"The house: rooms stand on each other without circles, keep private things private, raise known mistakes, can be read"
 import ast
 import importlib.util
 import json
@@ -9,8 +9,9 @@ import pytest
 from synaug.errors import mistakes
 
 ROOT = Path(__file__).parent.parent
-SOURCES = sorted(p for p in [*(ROOT/'nbs').rglob('*.ipynb'), *(ROOT/'tests').glob('*.py'), *(ROOT/'docs').glob('*.py'), ROOT/'setup.py']
-                 if '.ipynb_checkpoints' not in p.parts and 'results' not in p.parts)       # results are kept as they ran
+PYTHON = [*(ROOT/'tests').glob('*.py'), *(ROOT/'docs').glob('*.py'), ROOT/'setup.py']
+KEPT = {'.ipynb_checkpoints', 'results'}            # results are kept as they ran
+SOURCES = sorted([*PYTHON, *(p for p in (ROOT/'nbs').rglob('*.ipynb') if not KEPT & set(p.parts))])
 WIDEST = 120
 
 
@@ -49,7 +50,7 @@ def test_faults_of_the_house_are_found(tmp_path, files, fault):
 
 
 def table_of_rooms():
-    "The rooms that the front page lists: `wing` or `wing/`, and in the second column the rooms of a wing that is a folder"
+    "The rooms that the front page lists: `wing`, or `wing/` with its rooms in the second column"
     cells = json.loads((ROOT/'nbs'/'index.ipynb').read_text(encoding='utf-8'))['cells']
     text = '\n'.join(''.join(cell['source']) for cell in cells if '| wing | rooms |' in ''.join(cell['source']))
     for line in text.splitlines():
@@ -74,11 +75,13 @@ def raised(file):
 
 def test_nothing_is_just_a_mistake():
     "Every mistake is of a kind"
-    assert [f'{room}: line {line}' for room, file in house.rooms().items() for line, name in raised(file) if name == 'SynaugError'] == []
+    found = [(room, *what) for room, file in house.rooms().items() for what in raised(file)]
+    assert [f'{room}: line {line}' for room, line, name in found if name == 'SynaugError'] == []
 
 
 def test_every_mistake_is_defined_in_one_room():
-    def classes(file): return [n for n in ast.parse(file.read_text(encoding='utf-8')).body if isinstance(n, ast.ClassDef)]
+    def classes(file):
+        return [node for node in ast.parse(file.read_text(encoding='utf-8')).body if isinstance(node, ast.ClassDef)]
     elsewhere = [f'{room}: {c.name}' for room, file in house.rooms().items() if room != 'errors' for c in classes(file)
                  if {getattr(base, 'id', '') for base in c.bases} & set(mistakes())]
     assert elsewhere == []
@@ -100,7 +103,8 @@ def long_lines(source):
 
 
 @pytest.mark.parametrize('path', SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_lines_can_be_read(path): assert [f'{where}line {n}' for where, source in code_of(path) for n in long_lines(source)] == []
+def test_lines_can_be_read(path):
+    assert [f'{where}line {n}' for where, source in code_of(path) for n in long_lines(source)] == []
 
 
 def test_long_lines_are_found():

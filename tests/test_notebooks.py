@@ -49,19 +49,25 @@ def shows_something(source):
 def notebook_faults(path):
     "What is wrong with a notebook, in words; empty when nothing is"
     raw = json.loads(path.read_text(encoding='utf-8'))
-    cells = [(number, ''.join(cell['source']), cell['outputs']) for number, cell in enumerate(raw['cells']) if cell['cell_type'] == 'code']
+    code = [(number, cell) for number, cell in enumerate(raw['cells']) if cell['cell_type'] == 'code']
+    cells = [(number, ''.join(cell['source']), cell['outputs']) for number, cell in code]
     faults = []
     notebook = read_nb(path)
     before = nb2str(notebook)
     clean_nb(notebook, allowed_cell_metadata_keys=['tags'])
     if nb2str(notebook) != before: faults.append('not clean: run nbdev_clean')
-    if (kernel := raw['metadata'].get('kernelspec', {}).get('name')) != 'python3': faults.append(f'kernel {kernel}, not python3')
-    if (size := path.stat().st_size) >= LARGEST: faults.append(f'{size:,} bytes, not under {LARGEST:,}')
-    faults += [f'cell {n} stopped with an error' for n, _, outputs in cells if any(o['output_type'] == 'error' for o in outputs)]
+    kernel, size = raw['metadata'].get('kernelspec', {}).get('name'), path.stat().st_size
+    if kernel != 'python3': faults.append(f'kernel {kernel}, not python3')
+    if size >= LARGEST: faults.append(f'{size:,} bytes, not under {LARGEST:,}')
+    faults += [f'cell {n} stopped with an error' for n, _, outputs in cells
+               if any(o['output_type'] == 'error' for o in outputs)]
     template = path.name.startswith('_')  # waits for papermill
     faults += [f'cell {n} was not executed' for n, source, outputs in cells
                if not template and not outputs and not directives(source) & UNSEEN and shows_something(source)]
-    faults += [f'cell {n} shows warnings or logs' for n, _, outputs in cells if any(o.get('name') == 'stderr' for o in outputs)]
+    faults += [f'cell {n} shows warnings or logs' for n, _, outputs in cells
+               if any(o.get('name') == 'stderr' for o in outputs)]
+    faults += [f'cell {n} holds injected parameters: they override what a reader sets above' for n, cell in code
+               if 'injected-parameters' in cell['metadata'].get('tags', [])]
     faults += [f'cell {n} mixes imports with other code' for n, source, _ in cells
                if not directives(source) & {'eval', 'export', 'exporti'} and mixes_imports(source)]
     return faults
@@ -72,7 +78,8 @@ def mixes_imports(source):
     try: tree = ast.parse(source)
     except SyntaxError: return False  # a magic
     imports = ast.Import, ast.ImportFrom
-    return any(isinstance(node, imports) for node in ast.walk(tree)) and not all(isinstance(node, imports) for node in tree.body)
+    found = any(isinstance(node, imports) for node in ast.walk(tree))
+    return found and not all(isinstance(node, imports) for node in tree.body)
 
 
 @pytest.fixture(scope='session')
@@ -82,7 +89,8 @@ def exported(tmp_path_factory):
     shutil.copytree(ROOT/'nbs', work/'nbs', ignore=shutil.ignore_patterns('.ipynb_checkpoints'))
     shutil.copy(ROOT/'settings.ini', work)
     env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'}
-    subprocess.run([sys.executable, '-c', 'from nbdev import nbdev_export; nbdev_export()'], cwd=work, env=env, check=True)
+    export = 'from nbdev import nbdev_export; nbdev_export()'
+    subprocess.run([sys.executable, '-c', export], cwd=work, env=env, check=True)
     return work/'synaug'
 
 
@@ -99,11 +107,11 @@ def test_stray_module_is_found(package, exported):
 
 
 def test_missing_module_is_found(package, exported):
-    (package/'images.py').unlink()
-    assert export_faults(package, exported) == ['images.py: missing']
+    (package/'errors.py').unlink()
+    assert export_faults(package, exported) == ['errors.py: missing']
 
 
-@pytest.mark.parametrize('file', ['images.py', '_modidx.py', '__init__.py'])
+@pytest.mark.parametrize('file', ['data/images.py', '_modidx.py', '__init__.py'])
 def test_edited_module_is_found(package, exported, file):
     with (package/file).open('a') as f: f.write('x = 1\n')
     assert export_faults(package, exported) == [f'{file}: edited by hand, or not exported']
@@ -114,7 +122,7 @@ def test_notebook(path): assert notebook_faults(path) == []
 
 
 def test_every_page_of_the_library_has_a_figure_or_a_result():
-    bare = [p.name for p in NOTEBOOKS if p.parent.name == 'library'
+    bare = [p.name for p in NOTEBOOKS if 'library' in p.parts
             and not any(c.get('outputs') for c in json.loads(p.read_text(encoding='utf-8'))['cells'])]
     assert bare == []
 
@@ -124,7 +132,8 @@ def write(path, *cells, kernel='python3'):
     cells = [{'cell_type': 'code', 'execution_count': None, 'id': f'c{i}', 'metadata': {}, 'outputs': outputs,
               'source': source.splitlines(True)} for i, (source, outputs) in enumerate(cells)]
     metadata = {'kernelspec': {'display_name': kernel, 'language': 'python', 'name': kernel}}
-    path.write_text(nb2str({'cells': cells, 'metadata': metadata, 'nbformat': 4, 'nbformat_minor': 5}), encoding='utf-8')
+    notebook = {'cells': cells, 'metadata': metadata, 'nbformat': 4, 'nbformat_minor': 5}
+    path.write_text(nb2str(notebook), encoding='utf-8')
     return path
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from dataclasses import dataclass
 
 from .copies import memorisation
-from .fidelity import features, label_fidelity
+from .fidelity import label_fidelity
 from .shortcut import spectra, told_apart
 from .variety import diversity, fair_halves
 from ..errors import AuditError
@@ -51,7 +51,7 @@ def audit(
         return _copy_rows(found[0])
     spaces = [dict(spectrum=np.log(spectra(s.images) + 1e-4).reshape(len(s), -1)) for s in (held_out, synthetic)]
     if examiner is not None:
-        for space, s in zip(spaces, (held_out, synthetic)): space['features'] = features(examiner, s)
+        for space, s in zip(spaces, (held_out, synthetic)): space['features'] = examiner.features(s)
     cuts = lambda n: list(fair_halves(held_out, synthetic, seed))[:n]
     measure('labels', lambda: label_fidelity(examiner, synthetic, held_out, seed), needs_examiner=True)
     measure('diversity', lambda: diversity(*[space['features'] for space in spaces], cuts(5)), needs_examiner=True)

@@ -13,7 +13,6 @@ from itertools import combinations
 from scipy.fft import dctn
 from scipy.ndimage import gaussian_filter
 
-from .fidelity import features
 from ..errors import AuditError
 
 # %% ../../nbs/library/audits/03_copies.ipynb #c006
@@ -56,7 +55,7 @@ def memorisation(
     the ratio, `chance` that an unseen image is below it, `copied`"""
     def views(s, of): return np.stack([of(v) for v in orientations(s.images)])
     spaces = dict(looks=lambda x: looks(x).reshape(len(x), -1))
-    if examiner is not None: spaces['features'] = lambda x: features(examiner, replace(train, images=np.ascontiguousarray(x), labels=None, groups=None))
+    if examiner is not None: spaces['features'] = lambda x: examiner.features(replace(train, images=np.ascontiguousarray(x), labels=None, groups=None))
     if len(train) < 3: raise AuditError(f'a search for copies needs at least 3 training images; found {len(train)}')
     tables = []
     for space, of in spaces.items():
