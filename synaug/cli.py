@@ -166,12 +166,12 @@ def base(
     seed: int = 0,
 ):
     "Train a small text-to-image model on images of several kinds, to be adapted by LoRA where no model of the hub can be had."
-    from synaug.generators.text_to_image import Base, read_pool, save
+    from synaug.generators.text_to_image import SmallDiffusion, read_pool, save
     from synaug.errors import SynaugError
     pairs = [pool.partition('=') for pool in pools]
     if wrong := [pool for pool, (kind, equals, source) in zip(pools, pairs) if not (kind and source)]: raise SynaugError(f"pools are given as KIND=SOURCE, such as 'blood cells=cells.npz'; found {wrong[0]}")
     began = time.time()
-    save(Base.fit([(kind, s) for kind, _, source in pairs for s in read_pool(source)], size=size, autoencoder_steps=autoencoder_steps, steps=steps, seed=seed), out)
+    save(SmallDiffusion.fit([(kind, s) for kind, _, source in pairs for s in read_pool(source)], size=size, autoencoder_steps=autoencoder_steps, steps=steps, seed=seed), out)
     print(f'base: {out} ({_took(time.time() - began)})')
 
 @app.command()

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from synaug.generators.text_to_image import Base
+from synaug.generators.text_to_image import SmallDiffusion
 from synaug.generators.text_to_image import save as save_base
 from synaug.data.images import ImageSet
 from synaug.data.sources import load
@@ -50,7 +50,7 @@ def chip(tmp_path_factory):
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp('models')/'base'
     pool = ImageSet(noise(16, 16, 16, 3), None, (), ('red', 'green', 'blue'))
-    save_base(Base.fit([('brightfield microscopy', pool)], size=16, widths=(16, 32), autoencoder_widths=(8, 16), text_width=16, autoencoder_steps=2, steps=2, progress=False), folder)
+    save_base(SmallDiffusion.fit([('brightfield microscopy', pool)], size=16, widths=(16, 32), autoencoder_widths=(8, 16), text_width=16, autoencoder_steps=2, steps=2, progress=False), folder)
     return folder
 
 

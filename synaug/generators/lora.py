@@ -64,7 +64,8 @@ def _weights_file(place):
     place, usual = Path(place), 'pytorch_lora_weights.safetensors'
     if place.is_file(): return place
     files = sorted(place.glob(usual)) or sorted(place.glob('*.safetensors'))
-    if len(files) != 1: raise PipelineError(f'{place}: expected one .safetensors file of LoRA weights; found {len(files)}')
+    if len(files) != 1:
+        raise PipelineError(f'{place}: expected one .safetensors file of LoRA weights; found {len(files)}')
     return files[0]
 
 def read_weights(pipe, weights):
@@ -225,8 +226,8 @@ def train_lora(
 
     optimizer, name = adamw_for(pipe.device)
     if checkpointing: pipe.unet.enable_gradient_checkpointing()
-    _, losses = descend(net, loss, steps, lr, optimizer=optimizer, backward=backward, ema_decay=None, what='fine-tuning',
-                        progress=progress and accelerator.is_main_process)
+    _, losses = descend(net, loss, steps, lr, optimizer=optimizer, backward=backward, ema_decay=None,
+                        what='fine-tuning', progress=progress and accelerator.is_main_process)
     net.eval()
     if checkpointing: pipe.unet.disable_gradient_checkpointing()
     losses = accelerator.reduce(losses.to(pipe.device), 'mean').cpu()
@@ -245,11 +246,11 @@ class LoraGenerator:
     size: tuple                 # (H, W)
     dtype: str                  # of the images it was fitted on
     template: str               # of prompts
-    known: tuple                # of each training image (its classes in words, metadata): what `sample` draws metadata from
+    known: tuple                # of each training image (classes in words, metadata): `sample` draws metadata from it
     rank: int
     alpha: float
     seen: Seen                  # training images, and the base's where recorded
-    base_recorded: bool         # whether `seen` holds what the base saw; False for hub models, whose images nobody can check
+    base_recorded: bool         # whether `seen` holds what the base saw; False for hub models: nobody can check
     optimizer: str = 'none'
     losses: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
@@ -265,7 +266,9 @@ class LoraGenerator:
         template='a microscopy image, {label}',
         metadata=None,          # DataFrame with a row per image, for the template
         text=False,             # fine-tune the text encoders too
-        prior=0, prior_prompts=('a microscopy image',), prior_weight=1.,    # how many images the base draws first, of what
+        prior=0,                # how many images the base draws first,
+        prior_prompts=('a microscopy image',),      # of what,
+        prior_weight=1.,        # and their weight
         batch_size=4, lr=1e-4, gamma=5., p_drop=.1, checkpointing=False, seed=0, device=None, progress=True,
     ):
         """Fine-tune the pipeline `base` on a labelled set.
@@ -283,14 +286,16 @@ class LoraGenerator:
         asked = prompts(train.labels, train.classes, template, rows)
         general = [prior_prompts[i % len(prior_prompts)] for i in range(prior)]
         texts = list(dict.fromkeys([*asked, *general]))
-        pipe = load_pipeline(base, device or PartialState().device)             # under accelerate launch, each process has its own
+        pipe = load_pipeline(base, device or PartialState().device)     # under accelerate launch, each has its own
         check_lengths(pipe, texts)
 
         def source(rgb, its_texts, weight):
             return OrientedLatents(pipe, rgb), torch.tensor([texts.index(t) for t in its_texts]), weight
         channel_map, size = ChannelMap.fitted(train.images), working_size(pipe, train.size)
         sources = [source(to_size(channel_map.forward(train.images), size), asked, 1.)]
-        if prior: sources.append(source(generate(pipe, general, size, seed=seed, progress=progress), general, prior_weight))
+        if prior:
+            its_own = generate(pipe, general, size, seed=seed, progress=progress)
+            sources.append(source(its_own, general, prior_weight))
 
         parameters, learnt = add_lora(pipe, rank, alpha, modules, text, seed), {}
         if parameters:
@@ -326,7 +331,7 @@ class LoraGenerator:
     def prompts(self, labels, metadata=None, seed=0):
         """The prompts for label rows.
 
-        What the template wants to know and `metadata` does not say is drawn from training images with the same labels"""
+        What the template asks and `metadata` does not say is drawn from training images with the same labels"""
         if metadata is not None: return prompts(labels, self.classes, self.template, _rows(metadata, len(labels)))
         rng, rows = np.random.default_rng([seed, 97]), []
         for words in in_words(labels, self.classes):
@@ -335,10 +340,13 @@ class LoraGenerator:
         return prompts(labels, self.classes, self.template, rows)
 
     def sample(self, labels, guidance=2., steps=12, metadata=None, seed=0, batch_size=32, progress=True):
-        "An `ImageSet` with exactly the requested `labels` `(N, K)`, in their order. GeneratorError for labels of other classes"
+        """An `ImageSet` with exactly the requested `labels` `(N, K)`, in their order.
+
+        GeneratorError for labels of other classes"""
         labels = np.asarray(labels, np.float32)
         if labels.ndim != 2 or labels.shape[1] != len(self.classes):
-            raise GeneratorError(f'labels must be (N, {len(self.classes)}) for classes {self.classes}; found {labels.shape}')
+            raise GeneratorError(f'labels must be (N, {len(self.classes)}) for classes {self.classes}; '
+                                 f'found {labels.shape}')
         texts = self.prompts(labels, metadata, seed)
         rgb = generate(self.pipe, texts, self.size, guidance, steps, seed, batch_size, progress)
         images = self.channel_map.inverse(rgb, np.dtype(self.dtype))
@@ -349,7 +357,8 @@ def _rows(metadata, n):
     return [{}]*n if metadata is None else pd.DataFrame(metadata).to_dict('records')
 
 # %% ../../nbs/library/generators/09_lora.ipynb #c056
-_facts = ('base', 'classes', 'channels', 'task', 'size', 'dtype', 'template', 'known', 'rank', 'alpha', 'optimizer', 'base_recorded')
+_facts = ('base', 'classes', 'channels', 'task', 'size', 'dtype', 'template', 'known', 'rank', 'alpha', 'optimizer',
+          'base_recorded')
 
 def save(generator, folder):
     "Write the generator, without its base, to `folder` (made if missing)"
@@ -385,7 +394,8 @@ def load(folder, base=None, device=None):
     base = str(base or facts['base'])
     pipe = load_pipeline(base, device)
     if pipeline_fingerprint(base) != facts['base_fingerprint']:
-        raise PipelineError(f'{folder} was fitted on another base than the one now in {base}; give the right one as base=')
+        raise PipelineError(f'{folder} was fitted on another base than the one now in {base}; '
+                            'give the right one as base=')
     if facts['rank']: read_weights(pipe, folder)
     known = {name: facts[name] for name in _facts}
     known |= {name: tuple(facts[name]) for name in ('classes', 'channels', 'size')}

@@ -97,9 +97,9 @@ def load_pipeline(base, device=None):
         except PipelineError: raise
         except (OSError, ValueError, RuntimeError, ImportError) as e:
             raise PipelineError(
-                f'base={str(base)!r} cannot be loaded: it is no complete pipeline folder (with model_index.json and safetensors) '
-                'on this machine, and the hub could not provide it; copy the model here and give its folder, or train a small one '
-                f'with `synaug base` ({type(e).__name__})') from e
+                f'base={str(base)!r} cannot be loaded: it is no complete pipeline folder (with model_index.json and '
+                'safetensors) on this machine, and the hub could not provide it; copy the model here and give its '
+                f'folder, or train a small one with `synaug base` ({type(e).__name__})') from e
     for part in pipe.components.values():
         if isinstance(part, nn.Module): part.eval().requires_grad_(False).to(device)
     return with_solver(pipe)
@@ -132,7 +132,9 @@ def check_lengths(pipe, texts):
 
 # %% ../../nbs/library/generators/07_pipelines.ipynb #c028
 def working_size(pipe, size):
-    "(H, W) at which `pipe` works on images of `size`: about its own number of pixels, the aspect kept, divisible for the UNet"
+    """(H, W) at which `pipe` works on images of `size`.
+
+    About the number of pixels it was made for, the aspect kept, divisible as the UNet needs"""
     native = pipe.unet.config.sample_size * pipe.vae_scale_factor
     stride = pipe.vae_scale_factor * 2**(len(pipe.unet.config.block_out_channels)-1)
     scale = native / (size[0]*size[1])**.5

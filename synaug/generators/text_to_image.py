@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['read_pool', 'captions', 'pictures', 'byte_pairs', 'make_tokenizer', 'recoloured', 'make_autoencoder',
-           'train_autoencoder', 'normalise_latents', 'schedule_objective', 'make_text_encoder', 'make_unet',
-           'CaptionedUNet', 'CaptionedPictures', 'SmallDiffusion', 'save', 'load']
+           'train_autoencoder', 'schedule_objective', 'make_text_encoder', 'make_unet', 'CaptionedUNet',
+           'CaptionedPictures', 'SmallDiffusion', 'save', 'load']
 
 # %% ../../nbs/library/generators/08_text_to_image.ipynb #c003
 import hashlib
@@ -24,10 +24,11 @@ from ..data.layouts import default_channels
 from ..data.seen import Seen, seen
 from ..data.sources import load as load_images
 from ..errors import GeneratorError, PipelineError
+from .autoencoder import autoencoder, fit_autoencoder, standardise_latents
 from .channels import ChannelMap
 from .diffusion import Objective, fit_denoiser, tabulated
 from .pipelines import generate, in_words, load_pipeline, pipeline_seen, quiet, to_size, with_solver
-from ..training import autocast, descend, device_called, placed
+from ..training import autocast, device_called, placed
 
 # %% ../../nbs/library/generators/08_text_to_image.ipynb #c005
 def read_pool(source):
@@ -98,49 +99,19 @@ def recoloured(x, generator, share=.5):
 # %% ../../nbs/library/generators/08_text_to_image.ipynb #c021
 def make_autoencoder(size, widths):
     "A small `AutoencoderKL` with 4 latent channels; the number of `widths` sets its factor, 2**(n-1)"
-    from diffusers import AutoencoderKL
-    n = len(widths)
-    vae = AutoencoderKL(
-        down_block_types=('DownEncoderBlock2D',)*n, up_block_types=('UpDecoderBlock2D',)*n, block_out_channels=tuple(widths),
-        layers_per_block=1, latent_channels=4, norm_num_groups=8, mid_block_add_attention=False,
-        sample_size=size, scaling_factor=1.)
-    edges = (vae.encoder.conv_in, vae.encoder.conv_out, vae.quant_conv,
-             vae.post_quant_conv, vae.decoder.conv_in, vae.decoder.conv_out)
-    for edge in edges: edge.is_edge = True                              # AdamW, not Muon
-    return vae
+    return autoencoder(3, 1, widths, norm_num_groups=8, mid_block_add_attention=False, sample_size=size)
 
-def train_autoencoder(vae, draw, steps, batch_size=16, lr=4e-3, muon_lr=.02, seed=0, progress=True):
-    "Train `vae` in place on `draw(generator, n)` -> images in [-1, 1]; loss per step. TrainingError if it diverges"
-    generator = torch.Generator().manual_seed(seed)
-    def loss():
-        x = draw(generator, batch_size)
-        with autocast(x.device):
-            latents = vae.encode(x).latent_dist
-            noise = torch.randn(latents.mean.shape, generator=generator).to(x.device)
-            out = vae.decode(latents.mean + latents.std*noise).sample
-        return (out.float() - x).abs().mean() + 1e-6*latents.kl().float().mean()
-    what = 'training the autoencoder'
-    _, losses = descend(vae, loss, steps, lr, muon_lr, ema_decay=None, what=what, progress=progress)
-    vae.eval()
-    return losses.numpy()
+def train_autoencoder(vae, draw, steps, **training):
+    """(averaged network, loss per step) of `vae`, trained on `draw(generator, n)` -> pictures and recoloured ones.
+
+    Its latents have mean 0 and variance 1 per channel; `training` as in `fit_autoencoder`"""
+    def colourful(generator, n): return recoloured(draw(generator, n), generator)
+    vae, losses = fit_autoencoder(vae, colourful, steps, perceptual=False, per_value=False, cpu=True, **training)
+    vae.eval().requires_grad_(False)
+    standardise_latents(vae, draw(torch.Generator().manual_seed(training.get('seed', 0)), 512))
+    return vae, losses.numpy()
 
 # %% ../../nbs/library/generators/08_text_to_image.ipynb #c025
-@torch.no_grad()
-def normalise_latents(vae, images):
-    """Give the latents of `images` mean 0 and variance 1 per channel, by a change of `vae` itself.
-
-    What comes out stays the same"""
-    means = torch.cat([vae.encode(x).latent_dist.mean for x in images.split(64)])
-    m, s = means.mean((0, 2, 3)), means.std((0, 2, 3)).clamp_min(1e-4)
-    to_latents, from_latents = vae.quant_conv, vae.post_quant_conv            # the first gives (mean, log variance)
-    scale = torch.cat([1/s, torch.ones_like(s)])
-    to_latents.weight.mul_(scale[:, None, None, None])
-    to_latents.bias.mul_(scale)
-    to_latents.bias.sub_(torch.cat([m/s, 2*s.log()]))
-    from_latents.bias.add_(from_latents.weight[:, :, 0, 0] @ m)
-    from_latents.weight.mul_(s[None, :, None, None])
-
-# %% ../../nbs/library/generators/08_text_to_image.ipynb #c028
 def schedule_objective(alphas_cumprod, prediction):
     "The `Objective` of a discrete schedule: step k of n is time (k+1)/n; every step is equally likely"
     n = len(alphas_cumprod)
@@ -149,7 +120,7 @@ def schedule_objective(alphas_cumprod, prediction):
     def times(m, generator): return (torch.randint(n, (m,), generator=generator) + 1)/n
     return Objective(tabulated('steps', log_abar), target, times)
 
-# %% ../../nbs/library/generators/08_text_to_image.ipynb #c031
+# %% ../../nbs/library/generators/08_text_to_image.ipynb #c028
 def make_text_encoder(tokenizer, width):
     "A two-layer `CLIPTextModel`"
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -174,13 +145,13 @@ def make_unet(latent_size, widths, text_width):
     for edge in (net.conv_in, net.conv_out, net.time_embedding): edge.is_edge = True
     return net
 
-# %% ../../nbs/library/generators/08_text_to_image.ipynb #c033
+# %% ../../nbs/library/generators/08_text_to_image.ipynb #c030
 class CaptionedUNet(nn.Module):
     "UNet and text encoder as one network for `diffusion.fit_denoiser`; labels `(N, 1)` are numbers of captions"
     def __init__(self, unet, text_encoder, tokens, steps=1000):
         super().__init__()
         self.unet, self.text_encoder, self.steps = unet, text_encoder, steps
-        self.register_buffer('tokens', tokens)                          # (captions + 1, L): the last is the empty caption
+        self.register_buffer('tokens', tokens)      # (captions + 1, L): the last is the empty caption
 
     def forward(self, x_t, t, labels, keep):
         number = torch.where(keep, labels[:, 0].long(), len(self.tokens)-1)
@@ -188,7 +159,7 @@ class CaptionedUNet(nn.Module):
         hidden = self.text_encoder(self.tokens[used])[0][place]
         return self.unet(x_t, (t*self.steps - 1).round(), encoder_hidden_states=hidden).sample
 
-# %% ../../nbs/library/generators/08_text_to_image.ipynb #c036
+# %% ../../nbs/library/generators/08_text_to_image.ipynb #c033
 class CaptionedPictures:
     "Square RGB pictures of several pools, all pools equally often, each with the number of its caption in `texts`"
     def __init__(self, pools, size, device='cpu'):
@@ -207,7 +178,7 @@ class CaptionedPictures:
         numbers = torch.stack([self.numbers[p][i] for p, i in chosen])
         return placed(turned(x, generator), self.device), numbers[:, None].float().to(self.device)
 
-# %% ../../nbs/library/generators/08_text_to_image.ipynb #c040
+# %% ../../nbs/library/generators/08_text_to_image.ipynb #c037
 _levels = dict(beta_schedule='scaled_linear', beta_start=.00085, beta_end=.012, clip_sample=False, steps_offset=1)
 
 def _pipeline(vae, text_encoder, tokenizer, unet, schedule):
@@ -248,8 +219,8 @@ class SmallDiffusion:
         if not pools: raise GeneratorError('no pools: give at least one pair of a kind and an image set')
         stride = 2**(len(autoencoder_widths) + len(widths) - 2)
         if size % stride:
-            raise GeneratorError(f'size={size} must be a multiple of {stride} for {len(autoencoder_widths)} autoencoder widths '
-                                 f'and {len(widths)} UNet widths')
+            raise GeneratorError(f'size={size} must be a multiple of {stride} for autoencoder_widths={autoencoder_widths} '
+                                 f'and widths={widths}')
         captioned = CaptionedPictures(pools, size, device)
         tokenizer = make_tokenizer(captioned.texts)
         with torch.random.fork_rng():
@@ -258,10 +229,9 @@ class SmallDiffusion:
             text_encoder = make_text_encoder(tokenizer, text_width)
             unet = make_unet(size >> (len(autoencoder_widths)-1), widths, text_width)
 
-        def colourful(generator, n): return recoloured(captioned.draw(generator, n)[0], generator)
-        autoencoder_losses = train_autoencoder(vae, colourful, autoencoder_steps, batch_size, lr, muon_lr, seed, progress)
-        vae.requires_grad_(False)
-        normalise_latents(vae, captioned.draw(torch.Generator().manual_seed(seed), 512)[0])
+        def shown(generator, n): return captioned.draw(generator, n)[0]
+        training = dict(batch_size=batch_size, lr=lr, muon_lr=muon_lr, seed=seed, progress=progress)
+        vae, autoencoder_losses = train_autoencoder(vae, shown, autoencoder_steps, **training)
 
         def latents(generator, n):
             x, number = captioned.draw(generator, n)
@@ -273,8 +243,7 @@ class SmallDiffusion:
         objective = schedule_objective(schedule.alphas_cumprod, prediction)
         tokens = tokenizer([*captioned.texts, ''], padding='max_length', truncation=True, return_tensors='pt').input_ids
         net = CaptionedUNet(unet, text_encoder, tokens).to(device, memory_format=torch.channels_last)
-        training = dict(lr=lr, muon_lr=muon_lr, seed=seed, progress=progress)
-        net, losses = fit_denoiser(net, latents, objective, steps, batch_size, **training)
+        net, losses = fit_denoiser(net, latents, objective, steps, **training)
         pipe = _pipeline(vae, net.text_encoder, tokenizer, net.unet, schedule)
         return cls(pipe=pipe, captions=tuple(captioned.texts), seen=seen(*(s for _, s in pools)),
                    autoencoder_losses=autoencoder_losses, losses=losses.numpy())
@@ -289,7 +258,7 @@ class SmallDiffusion:
         "Side of its pictures in pixels"
         return self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor
 
-# %% ../../nbs/library/generators/08_text_to_image.ipynb #c044
+# %% ../../nbs/library/generators/08_text_to_image.ipynb #c041
 def _weights_hash(folder):
     "Hash of all safetensors files below a folder"
     digest = hashlib.blake2b(digest_size=12)
@@ -306,7 +275,7 @@ def save(model, folder):
     part = folder.with_name(f'.{folder.name}.part')
     shutil.rmtree(part, ignore_errors=True)
     with quiet(): model.pipe.save_pretrained(part)
-    model.pipe.tokenizer._tokenizer.model.save(str(part/'tokenizer'))    # vocab.json and merges.txt, as older versions expect
+    model.pipe.tokenizer._tokenizer.model.save(str(part/'tokenizer'))    # vocab.json and merges.txt, for older versions
     record = dict(
         captions=model.captions, fingerprint=_weights_hash(part),
         seen=dict(hashes=sorted(model.seen.hashes), groups=sorted(model.seen.groups)),
@@ -319,7 +288,8 @@ def save(model, folder):
 def load(folder, device=None):
     "Read a `SmallDiffusion` written by `save`. PipelineError if there is none"
     folder = Path(folder)
-    if not (folder/'synaug.json').exists(): raise PipelineError(f'no model of synaug in {folder}: synaug.json is missing')
+    if not (folder/'synaug.json').exists():
+        raise PipelineError(f'no model of synaug in {folder}: synaug.json is missing')
     s = json.loads((folder/'synaug.json').read_text())
     return SmallDiffusion(
         pipe=load_pipeline(folder, device), captions=tuple(s['captions']), seen=pipeline_seen(folder),
