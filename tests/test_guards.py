@@ -27,7 +27,7 @@ from synaug.classifiers import recipes, train as training
 from synaug.classifiers.mixing import add
 from synaug.classifiers.networks import CompactResNet
 from synaug.classifiers.train import train
-from synaug.data import images, layouts, seen as seeing, sources
+from synaug.data import npz, seen as seeing, sources
 from synaug.data.images import Dataset, ImageSet, concat
 from synaug.data.seen import check_leaks, check_unseen, image_hashes
 from synaug.data.simulate import simulate
@@ -37,7 +37,7 @@ from synaug.evaluation import score_splits
 from synaug.generators import pixel
 from synaug.partners import oracle_images, partner
 from synaug.store import cached
-from synaug.study import file
+from synaug.study import checks
 from synaug.study.file import read_study, shipped
 
 matplotlib.use('Agg')
@@ -332,9 +332,9 @@ GUARDS = [
         (image_hashes, over('images', 'np.random.default_rng().random((len(images), 8))'))]),
     (image_in_val_and_test, [
         (check_leaks, never('len(same)')),
-        (seeing._forbidden_pairs, instead("[('val', s) for s in scored if s != 'val']", '[]'))]),
-    (image_in_pool_and_test, [(seeing._forbidden_pairs, instead("['pool'] if d.pool is not None else []", '[]'))]),
-    (image_in_train_and_shift, [(seeing._forbidden_pairs, instead('list(d.scored())', "['val', 'test']"))]),
+        (seeing.disjoint_pairs, instead("[('val', s) for s in scored if s != 'val']", '[]'))]),
+    (image_in_pool_and_test, [(seeing.disjoint_pairs, instead("['pool'] if d.pool is not None else []", '[]'))]),
+    (image_in_train_and_shift, [(seeing.disjoint_pairs, instead('list(d.scored())', "['val', 'test']"))]),
     (group_in_train_and_test, [(check_leaks, never('len(shared)'))]),
     (leaky_file, [(sources.load, instead('_checked(d, found, size, cache) if check else d', 'd'))]),
     (generator_saw_a_test_image, [(check_unseen, never('len(same)'))]),
@@ -363,11 +363,11 @@ GUARDS = [
     (same_first_weights, [
         (train, instead('first_weights(network, real, seed, start)',
                         'first_weights(network, real, seed + (partner is not None), start)'))]),
-    (baseline_missing, [(file._check_values, never('study.baseline not in arms'))]),
-    (unknown_arm, [(file._check_values, instead('parse(arm)', 'None'))]),
+    (baseline_missing, [(checks.check_arms, never('baseline not in names'))]),
+    (unknown_arm, [(checks.check_arms, instead('parse(name)', "parse('real')"))]),
     (cache_of_other_data, [(cached, instead('identity', '0'))]),
     (diverged_classifier, [(evaluation._check_scorable, never('bad.any()'))]),
-    (pickle_in_a_source, [(layouts._arrays, instead('False', 'True'))])]
+    (pickle_in_a_source, [(npz._arrays, instead('False', 'True'))])]
 
 MUTANTS = [(guarded, *mutant) for guarded, mutants in GUARDS for mutant in mutants]
 

@@ -83,9 +83,10 @@ def xl(tmp_path_factory):
         projection_dim=32, max_position_embeddings=77, bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     unet = UNet2DConditionModel(
-        sample_size=8, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, in_channels=4, out_channels=4,
+        sample_size=8, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, in_channels=4,
+        out_channels=4, attention_head_dim=(2, 4),
         down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'), up_block_types=('CrossAttnUpBlock2D', 'UpBlock2D'),
-        attention_head_dim=(2, 4), use_linear_projection=True, addition_embed_type='text_time', addition_time_embed_dim=8,
+        use_linear_projection=True, addition_embed_type='text_time', addition_time_embed_dim=8,
         transformer_layers_per_block=(1, 2), projection_class_embeddings_input_dim=80, cross_attention_dim=64)
     scheduler = EulerDiscreteScheduler(beta_start=.00085, beta_end=.012, beta_schedule='scaled_linear', steps_offset=1,
                                        timestep_spacing='leading')
@@ -227,8 +228,8 @@ def test_first_loss_is_the_weighted_error_of_the_base(train, base, tmp_path, pre
 
 def test_16_bit_single_channel_images_and_odd_sizes(base):
     rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 4096, (8, 20, 24, 1)).astype(np.uint16), np.eye(2, dtype=np.float32)[np.arange(8) % 2]
-    deep = ImageSet(images, labels, CLASSES, ('grey',))
+    images = rng.integers(0, 4096, (8, 20, 24, 1)).astype(np.uint16)
+    deep = ImageSet(images, np.eye(2, dtype=np.float32)[np.arange(8) % 2], CLASSES, ('grey',))
     samples = LoraGenerator.fit(deep, base, **FEW).sample(deep.labels[:3], steps=2, progress=False)
     assert samples.images.shape == (3, 20, 24, 1) and samples.images.dtype == np.uint16
     assert 255 < samples.images.max() <= 4095                   # within the range of the training images
@@ -259,7 +260,8 @@ def test_labels_steer_what_is_drawn(tmp_path):
     greys = coloured(64, seed=2)
     greys = greys.images.mean(3, keepdims=True).repeat(3, 3).astype(np.uint8)
     both = ImageSet(np.concatenate([greys, coloured(64, seed=3).images]), None, (), ('red', 'green', 'blue'))
-    save_base(SmallDiffusion.fit([('a cell', both)], **(TINY | dict(autoencoder_steps=150, steps=150))), tmp_path/'base')
+    longer = TINY | dict(autoencoder_steps=150, steps=150)
+    save_base(SmallDiffusion.fit([('a cell', both)], **longer), tmp_path/'base')
     settings = dict(steps=250, rank=8, modules='all', lr=3e-3, batch_size=8, progress=False)
     fitted = LoraGenerator.fit(coloured(32), tmp_path/'base', **settings)
     made = fitted.sample(np.eye(2).repeat(8, 0), guidance=2., steps=8, progress=False).images.astype(float).mean((1, 2))
@@ -285,8 +287,8 @@ torch.distributed.destroy_process_group()
 def test_two_processes_learn_one_set_of_weights_from_different_draws(base, tmp_path):
     from safetensors.torch import load_file
     (tmp_path/'two.py').write_text(TWO)
-    launch = [sys.executable, '-m', 'accelerate.commands.launch', '--cpu', '--num_processes', '2', '--num_machines', '1',
-              '--mixed_precision', 'no', '--dynamo_backend', 'no']
+    launch = [sys.executable, '-m', 'accelerate.commands.launch', '--cpu', '--num_processes', '2',
+              '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no']
     script = [str(place) for place in (tmp_path/'two.py', Path(__file__).parent, base, tmp_path)]
     done = subprocess.run([*launch, *script], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -19,8 +19,7 @@ from pathlib import Path
 from torch import nn
 
 from ..augment import turned
-from ..data.images import ImageSet
-from ..data.layouts import default_channels
+from ..data.images import ImageSet, default_channels
 from ..data.seen import Seen, seen
 from ..data.sources import load as load_images
 from ..errors import GeneratorError, PipelineError
