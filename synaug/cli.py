@@ -225,10 +225,10 @@ def base(
     pairs = [kind_and_source(pool) for pool in pools]
     settings = dict(size=size, autoencoder_steps=autoencoder_steps, steps=steps)
     for name, value in settings.items(): check_parameter(name, value)
-    from synaug.generators.text_to_image import Base, read_pool, save
+    from synaug.generators.text_to_image import SmallDiffusion, read_pool, save
     began = time.time()
     sets = [(kind, s) for kind, source in pairs for s in read_pool(source)]
-    save(Base.fit(sets, seed=seed, **settings), out)
+    save(SmallDiffusion.fit(sets, seed=seed, **settings), out)
     print(f'base: {out} ({_took(time.time() - began)})')
 
 @app.command()

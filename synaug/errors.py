@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['SynaugError', 'SourceError', 'ImageError', 'LabelError', 'LeakError', 'BudgetError', 'ArmError', 'CurationError',
-           'GeneratorError', 'AuditError', 'BackboneError', 'LossError', 'RecipeError', 'TrainingError', 'StudyError',
-           'ScoreError', 'LedgerError', 'PlanError', 'RunFailed', 'naming', 'reason', 'mistakes']
+           'GeneratorError', 'PipelineError', 'PromptError', 'AuditError', 'BackboneError', 'LossError', 'RecipeError',
+           'TrainingError', 'StudyError', 'ScoreError', 'LedgerError', 'PlanError', 'RunFailed', 'naming', 'reason',
+           'mistakes']
 
 # %% ../nbs/library/00_errors.ipynb #imports
 from contextlib import contextmanager
@@ -39,6 +40,12 @@ class CurationError(SynaugError):
 
 class GeneratorError(SynaugError):
     "A generator that does not exist, or is asked for what it cannot make"
+
+class PipelineError(SynaugError):
+    "A text-to-image pipeline, or weights for one, that cannot be loaded or do not fit, or a folder that holds something else"
+
+class PromptError(SynaugError):
+    "A template of prompts that cannot be filled in, or a prompt longer than the text encoder reads"
 
 class AuditError(SynaugError):
     "Images that cannot be audited: unlabelled, too few, or without labels in common"

@@ -119,7 +119,7 @@ KEEPERS = {                 # class -> (save(made, folder), load(folder, *inputs
     pixel.PixelGenerator: (pixel.save, lambda folder, *_: pixel.load(folder)),
     latent.LatentGenerator: (latent.save, lambda folder, *_: latent.load(folder)),
     lora.LoraGenerator: (lora.save, lambda folder, drawn, base, *_: lora.load(folder, base)),
-    text_to_image.Base: (text_to_image.save, lambda folder, *_: text_to_image.load(folder)),
+    text_to_image.SmallDiffusion: (text_to_image.save, lambda folder, *_: text_to_image.load(folder)),
     Trained: (classifiers.save, lambda folder, *_: classifiers.load(folder)),
     pd.DataFrame: (lambda table, folder: table.to_parquet(folder/'table.parquet'),
                    lambda folder, *_: pd.read_parquet(folder/'table.parquet'))}

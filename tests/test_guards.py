@@ -358,7 +358,7 @@ GUARDS = [
     (oracle_beyond_the_training_set, [(oracle_images, never('len(rest) < n'))]),
     (more_synthetic_images_than_there_are, [(partners._synthetic, never('synthetic is None or len(synthetic) < n'))]),
     (equal_updates, [
-        (train, instead('range(1, updates+1)', 'range(1, updates + 1 + 2*(partner is not None))')),
+        (train, dict(old='updates', new='updates + 2*(partner is not None)', where=('value',))),
         (add, instead('real(n-k)', 'real(n)'))]),
     (same_first_weights, [
         (train, instead('first_weights(network, real, seed, start)',

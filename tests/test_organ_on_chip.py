@@ -1,4 +1,7 @@
-"The study of paper 3 on simulated pictures in the layout of the real Organ-on-a-Chip set, and on simulated cells with a base of its own"
+"""The study of paper 3
+
+On simulated pictures in the layout of the real Organ-on-a-Chip set, and on simulated cells with a base of its own
+"""
 import json
 from pathlib import Path
 
@@ -6,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from synaug.generators.text_to_image import Base
+from synaug.generators.text_to_image import SmallDiffusion
 from synaug.generators.text_to_image import save as save_base
 from synaug.data.images import ImageSet
 from synaug.data.sources import load
@@ -14,7 +17,8 @@ from synaug.errors import StudyError
 from synaug.study.file import read_study
 from synaug.study.runner import run_study
 
-TINY = dict(base_autoencoder_steps=2, base_steps=2, lora_steps=2, rank=2, sampling_steps=2, batch_size=16, examiner_updates=0)
+TINY = dict(base_autoencoder_steps=2, base_steps=2, lora_steps=2, rank=2, sampling_steps=2, batch_size=16,
+            examiner_updates=0)
 DAYS = [f'20{month:02d}{day:02d}' for month in range(1, 8) for day in (3, 17)]
 LINES = 'A549', 'Caco-2', 'HUVEC'
 
@@ -31,8 +35,10 @@ def noise(*shape, seed=0): return np.random.default_rng(seed).integers(0, 256, s
 
 @pytest.fixture(scope='module')
 def chip(tmp_path_factory):
-    """[split/]quality/YYMMDD_N.png, 4:3, with a sheet. Every day lies in all shipped splits, is nearly all good or nearly all bad, and has a colour of its own:
-    what is learnt of one day says nothing of another"""
+    """[split/]quality/YYMMDD_N.png, 4:3, with a sheet
+
+    Every day lies in all shipped splits, is nearly all good or nearly all bad, and has a colour of its own: what is
+    learnt of one day says nothing of another"""
     folder, rows, rng = tmp_path_factory.mktemp('sources')/'chip', [], np.random.default_rng(0)
     for d, day in enumerate(DAYS):
         colour = rng.uniform(30, 220, 3)
@@ -50,7 +56,8 @@ def chip(tmp_path_factory):
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp('models')/'base'
     pool = ImageSet(noise(16, 16, 16, 3), None, (), ('red', 'green', 'blue'))
-    save_base(Base.fit([('brightfield microscopy', pool)], size=16, widths=(16, 32), autoencoder_widths=(8, 16), text_width=16, autoencoder_steps=2, steps=2, progress=False), folder)
+    tiny = dict(size=16, widths=(16, 32), autoencoder_widths=(8, 16), text_width=16, autoencoder_steps=2, steps=2)
+    save_base(SmallDiffusion.fit([('brightfield microscopy', pool)], **tiny, progress=False), folder)
     return folder
 
 

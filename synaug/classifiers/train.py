@@ -13,11 +13,12 @@ import time
 import torch
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import average_precision_score
 from torch import nn
-from tqdm.auto import tqdm
 
 from ..arms import Arm, parse
 from ..augment import augmented
@@ -27,7 +28,7 @@ from .networks import CompactResNet, arguments_of, rebuilt
 from .recipes import recipe_called
 from ..data.seen import Seen, seen
 from ..errors import ArmError, BackboneError, SourceError
-from ..training import autocast, default_device, ema_update, placed, random_streams
+from ..training import autocast, default_device, descend, placed, random_streams
 
 # %% ../../nbs/library/classifiers/06_train.ipynb #c007
 def draws_from(
@@ -106,12 +107,16 @@ class Checkpoints:
         self.val = val
         self.recipe = recipe
         self.rows = []
+        self.updates = 0        # at the last look
         self.best = -1.         # score so far
         self.waited = 0         # looks since then
         self.kept = None        # (update, network)
 
-    def look(self, model, update, loss):
-        "Score `model`; whether training may stop"
+    def look(self, model, update, losses):
+        "Score `model` after this update, given the losses of all updates; whether training may stop"
+        loss = float(np.mean([value.item() for value in losses[self.updates:]]))
+        if not np.isfinite(loss): return True
+        self.updates = update
         probs, labels = predict(model, self.val), self.val.labels
         scores = dict(val_macro_ap=macro_ap(labels, probs), val_macro_f1=macro_f1(labels, probs, self.val.task))
         self.rows.append(dict(update=update, loss=loss, **scores))
@@ -150,11 +155,6 @@ def _settled(rule, recipe, partner, start):
     if isinstance(recipe, str): recipe = recipe_called(recipe)
     return arm, recipe
 
-def _optimised(parameters, recipe, updates):
-    "AdamW and the schedule of its rate"
-    optimizer = torch.optim.AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay)
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: recipe.schedule(i/updates))
-
 def _looks_at(updates, looks):
     "The updates after which validation is looked at: `looks` of them, evenly, the last included"
     return set(np.linspace(updates/looks, updates, looks).round().astype(int).clip(1))
@@ -178,42 +178,50 @@ def train(
 ):
     """Train `network` on `real` images and their `partner`, as the arm and the recipe say: a `Trained`. ArmError if
     the arm does not exist, or lacks its partner or start; RecipeError for an unknown recipe, BackboneError for a start
-    of another network"""
+    of another network, TrainingError if it diverges"""
     arm, recipe = _settled(rule, recipe, partner, start)
     began, device = time.perf_counter(), torch.device(device or default_device())
     real_stream, partner_stream, stream = random_streams(seed, 3)
     model = first_weights(network, real, seed, start).to(device, memory_format=torch.channels_last)
-    ema, both, checkpoints = deepcopy(model).eval(), BothKinds(model, arm.batchnorm), Checkpoints(val, recipe)
+    both, step_loss, loss = BothKinds(model, arm.batchnorm), rule_of(arm), loss or criterion(real.task)
     varied = dict(augment=recipe.augment, smoothing=recipe.smoothing, mix=recipe.mix)
     draw_real, draw_partner = draws_from(real, device, real_stream, **varied), None
     if partner is not None: draw_partner = draws_from(partner, device, partner_stream, **varied)
     n_partner = 0 if partner is None else len(partner)
-    loss, step_loss = loss or criterion(real.task), rule_of(arm)
-    optimizer, schedule = _optimised([*model.parameters(), *both.parameters()], recipe, updates)
-    looks_at, losses = _looks_at(updates, looks or recipe.looks), []
+    begun = count()
+    def loss_of_batch():
+        share = partner_share(arm.rule, len(real), n_partner, next(begun)/updates)
+        with autocast(device):
+            return step_loss(model, both, loss, draw_real, draw_partner, batch_size, share, stream)
+
+    checkpoints = Checkpoints(val, recipe)
+    looks_at = _looks_at(updates, looks or recipe.looks)
     with torch.random.fork_rng():                               # dropout and drop path draw from torch's own stream
         torch.manual_seed(seed)
-        for i in tqdm(range(1, updates+1), desc='training', unit='update', disable=not progress, mininterval=1):
-            model.train()
-            share = partner_share(arm.rule, len(real), n_partner, (i-1)/updates)
-            with autocast(device):
-                value = step_loss(model, both, loss, draw_real, draw_partner, batch_size, share, stream)
-            value.backward()
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
-            ema_update(ema, model, min(recipe.ema_decay, i/(i+9)))
-            losses.append(value.item())
-            if i in looks_at:
-                if checkpoints.look(ema, i, float(np.mean(losses))): break
-                losses = []
+        _, losses = descend(
+            nn.ModuleList([model, both]),                       # `both` has norms of its own
+            loss_of_batch,
+            steps=updates,
+            lr=recipe.lr,
+            optimizer=partial(torch.optim.AdamW, weight_decay=recipe.weight_decay),
+            schedule=lambda i, steps: recipe.schedule(i/steps),
+            ema_decay=recipe.ema_decay,
+            look=lambda i, averages, losses: i in looks_at and checkpoints.look(averages[0], i, losses),
+            progress=progress,
+        )
     fitted_on = seen(*[s for s in (real, partner) if s is not None])
     if start: fitted_on = fitted_on.union(start.seen)
     best_update, kept = checkpoints.kept
-    history, seconds = pd.DataFrame(checkpoints.rows), time.perf_counter() - began
-    return Trained(model=kept, history=history, best_update=best_update, seconds=seconds, seen=fitted_on, updates=i)
+    return Trained(
+        model=kept,
+        history=pd.DataFrame(checkpoints.rows),
+        best_update=best_update,
+        seconds=time.perf_counter() - began,
+        seen=fitted_on,
+        updates=len(losses),
+    )
 
-# %% ../../nbs/library/classifiers/06_train.ipynb #c041
+# %% ../../nbs/library/classifiers/06_train.ipynb #c042
 def save(trained, folder):
     "Write a trained classifier to `folder` (made if missing). BackboneError if its network is not `rebuildable`"
     name, arguments = arguments_of(trained.model)

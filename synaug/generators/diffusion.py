@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['straight', 'cosine', 'linear', 'objectives', 'samplers', 'NoisePath', 'log_alpha_bar', 'scaled_linear', 'interpolate',
            'tabulated', 'Objective', 'one_of', 'schedule_objective', 'denoising_loss', 'fit_denoiser', 'denoiser',
-           'karras_sigmas', 'dpm_solver', 'ddpm_sigmas', 'ddim', 'check_scheduler', 'scheduled', 'check_sampler',
-           'sample']
+           'karras_sigmas', 'dpm_solver', 'ddpm_sigmas', 'ddim', 'check_scheduler', 'scheduled', 'requested',
+           'check_sampler', 'sample']
 
 # %% ../../nbs/library/generators/01_diffusion.ipynb #c003
 import math
+import numpy as np
 import torch
 import torch.nn.functional as F
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def denoising_loss(net, objective, x0, labels, generator, p_drop=.1):
     return F.mse_loss(out.float(), y)
 
 def fit_denoiser(net, batches, objective, steps, batch_size=32, lr=4e-3, p_drop=.1, seed=0, **training):
-    "Train `net` on `batches(generator, n) -> (x0, labels)`: (averaged network, loss per step); the rest as in `descend`"
+    "Train `net` on `batches(generator, n) -> (x0, labels)`: (averaged network, loss per step); the rest: see `descend`"
     generator = torch.Generator().manual_seed(seed)
     loss = lambda: denoising_loss(net, objective, *batches(generator, batch_size), generator, p_drop)
     return descend(net, loss, steps, lr, what='training the generator', **training)
@@ -218,6 +219,12 @@ def scheduled(denoise, x, scheduler, steps, eta=0., generators=None):
 
 # %% ../../nbs/library/generators/01_diffusion.ipynb #c034
 samplers = 'dpm-solver', 'ddim', 'ddpm'
+
+def requested(labels, classes):
+    "`labels` as float32 `(N, K)`, one column per class. GeneratorError if they have another shape"
+    labels = np.asarray(labels, np.float32)
+    if labels.ndim == 2 and labels.shape[1] == len(classes): return labels
+    raise GeneratorError(f'labels must be (N, {len(classes)}) for classes {classes}; found {labels.shape}')
 
 def check_sampler(sampler):
     "GeneratorError unless `sampler` is one of `samplers` or a scheduler of `diffusers` that fits"
