@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['read_pool', 'captions', 'pictures', 'byte_pairs', 'make_tokenizer', 'recoloured', 'make_autoencoder',
-           'train_autoencoder', 'schedule_objective', 'make_text_encoder', 'make_unet', 'CaptionedUNet',
-           'CaptionedPictures', 'untrained', 'train_on_latents', 'SmallDiffusion', 'save', 'load']
+           'train_autoencoder', 'make_text_encoder', 'make_unet', 'CaptionedUNet', 'CaptionedPictures', 'untrained',
+           'train_on_latents', 'SmallDiffusion', 'save', 'load']
 
 # %% ../../nbs/library/generators/08_text_to_image.ipynb #c003
 import hashlib
@@ -25,7 +25,7 @@ from ..data.sources import load as load_images
 from ..errors import GeneratorError, PipelineError
 from .autoencoder import autoencoder, fit_autoencoder, standardise_latents
 from .channels import ChannelMap
-from .diffusion import Objective, fit_denoiser, tabulated
+from .diffusion import fit_denoiser, schedule_objective
 from .pipelines import generate, in_words, load_pipeline, pipeline_seen, quiet, to_size, with_solver
 from ..training import autocast, device_called, placed
 
@@ -106,15 +106,6 @@ def train_autoencoder(vae, draw, steps, **training):
     vae.eval().requires_grad_(False)
     standardise_latents(vae, draw(torch.Generator().manual_seed(training.get('seed', 0)), 512))
     return vae, losses.numpy()
-
-# %% ../../nbs/library/generators/08_text_to_image.ipynb #c025
-def schedule_objective(alphas_cumprod, prediction):
-    "The `Objective` of a discrete schedule: step k of n is time (k+1)/n; every step is equally likely"
-    n = len(alphas_cumprod)
-    log_abar = torch.cat([torch.zeros(1, dtype=torch.float64), alphas_cumprod.double().log()])
-    target = dict(epsilon='epsilon', v_prediction='v', sample='x0')[prediction]
-    def times(m, generator): return (torch.randint(n, (m,), generator=generator) + 1)/n
-    return Objective(tabulated('steps', log_abar), target, times)
 
 # %% ../../nbs/library/generators/08_text_to_image.ipynb #c028
 def make_text_encoder(tokenizer, width):
