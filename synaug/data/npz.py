@@ -141,8 +141,8 @@ def read_npz(file, size=None, task=None, cache=None):
     images = {k.removesuffix('_images'): a for k, a in arrays.items() if k.endswith('_images')}
     _check_splits(images, arrays, file)
     stated = task or _stated_task(arrays)
-    labels = {s: _label_rows(arrays[f'{s}_labels'], f'{file}: {s}_labels', stated) for s in images if f'{s}_labels' in arrays
-              and split_name(s) != 'pool'}
+    labelled = [s for s in images if split_name(s) != 'pool']
+    labels = {s: _label_rows(arrays[f'{s}_labels'], f'{file}: {s}_labels', stated) for s in labelled}
     classes = _classes(arrays, labels, file) if labels else _names(arrays, 'class_names')
     task = task or _task(arrays, labels, file)
     sets = {}
