@@ -23,7 +23,8 @@ from ..errors import SourceError, reason
 
 # %% ../../nbs/library/data/12_downloads.ipynb #c009
 def fetch(url, file, size, md5, attempts=5, pause=1.):
-    "Download `url` to `file` of `size` bytes with this MD5 checksum; whole files are left alone, parts continued. SourceError after `attempts`"
+    """Download `url` to `file` of `size` bytes with this MD5 checksum; whole files are left alone, parts continued.
+    SourceError after `attempts`"""
     if file.is_file() and file.stat().st_size == size and file_md5(file) == md5: return file
     part = file.with_name(f'{file.name}.part')
     for attempt in range(attempts):
@@ -39,7 +40,8 @@ def fetch(url, file, size, md5, attempts=5, pause=1.):
             why = f'{have:,} of {size:,} bytes came' if have < size else 'its MD5 checksum is wrong'
             if have >= size: part.unlink()
         if attempt + 1 < attempts: time.sleep(pause*2**attempt)
-    raise SourceError(f'{file.name}: could not be downloaded from {url} ({why}); run the same again to go on, or fetch it by hand into {file.parent}')
+    raise SourceError(f'{file.name}: could not be downloaded from {url} ({why}); '
+                      f'run the same again to go on, or fetch it by hand into {file.parent}')
 
 def _continue(url, part, size, name):
     "Append what is missing of `part`"
@@ -69,19 +71,23 @@ def download(record,        # number, DOI or address of a Zenodo record, such as
     if (free := shutil.disk_usage(folder).free) < missing:
         raise SourceError(f'{folder}: {missing/1e9:.1f} GB do not fit into {free/1e9:.1f} GB; choose another folder')
     for f in files:
-        file = fetch(f['links']['self'], folder/_own_name(f), f['size'], f['checksum'].removeprefix('md5:'), pause=pause)
+        md5 = f['checksum'].removeprefix('md5:')
+        file = fetch(f['links']['self'], folder/_own_name(f), f['size'], md5, pause=pause)
         if unpack and file.suffix.lower() == '.zip': _unpack(file)
     return folder
 
+# %% ../../nbs/library/data/12_downloads.ipynb #s13
 def _record_files(url, number):
     "The record's list of files, each with key, size, checksum and links"
     try:
         with urlopen(url, timeout=60) as answer: files = json.load(answer)['files']
-        if files and all(f['checksum'].startswith('md5:') and f['size'] >= 0 and f['links']['self'] for f in files): return files
+        whole = [f['checksum'].startswith('md5:') and f['size'] >= 0 and f['links']['self'] for f in files]
+        if files and all(whole): return files
         why = 'it lists no files with checksums; is it restricted?'
     except HTTPError as e: why = f'the server says {e.code} {e.reason}'
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as e: why = reason(e)
-    raise SourceError(f'Zenodo record {number} cannot be read at {url} ({why}); check number and network, or download it by hand from https://zenodo.org/records/{number}')
+    raise SourceError(f'Zenodo record {number} cannot be read at {url} ({why}); check number and network, '
+                      f'or download it by hand from https://zenodo.org/records/{number}')
 
 def _own_name(entry): return Path(entry['key'].replace('\\', '/')).name
 
@@ -93,5 +99,6 @@ def _unpack(file):
     try:
         with zipfile.ZipFile(file) as z: z.extractall(part)
     except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as e:
-        raise SourceError(f'{file}: cannot be unpacked ({reason(e)}); unpack it by hand, and download with unpack=False') from e
+        raise SourceError(f'{file}: cannot be unpacked ({reason(e)}); '
+                          'unpack it by hand, and download with unpack=False') from e
     os.replace(part, target)

@@ -51,7 +51,8 @@ def _read_tiff(file):
         axes = ''.join(a for a, _ in kept)
         pixels = series.asarray().reshape([n for _, n in kept])
     if pixels.ndim not in (2, 3):
-        raise ImageError(f'{file}: has axes {axes} {pixels.shape}; expected one plane per channel, without depth or time')
+        raise ImageError(f'{file}: has axes {axes} {pixels.shape}; '
+                         'expected one plane per channel, without depth or time')
     if pixels.ndim == 2: return pixels
     named = [i for i, a in enumerate(axes) if a in 'CS']
     shorter = 0 if pixels.shape[0] <= pixels.shape[2] else 2
@@ -75,7 +76,8 @@ class Plane:
         return a.round().astype(np.uint8)
 
 def read_image(file):
-    "A PNG, JPEG or TIFF file, or a `Plane`, as `(H, W, C)` uint8 or uint16. ImageError if it is unreadable, or neither 8 nor 16 bit"
+    """A PNG, JPEG or TIFF file, or a `Plane`, as `(H, W, C)` uint8 or uint16. ImageError if it is unreadable, or
+    neither 8 nor 16 bit"""
     try:
         if isinstance(file, Plane): pixels = file.pixels()
         elif Path(file).suffix.lower() in ('.tif', '.tiff'): pixels = _read_tiff(Path(file))
@@ -106,8 +108,8 @@ def resize(pixels, size):
 
 # %% ../../nbs/library/data/05_files.ipynb #c019
 def decoder(files, size=None):
-    """A function (start, stop) -> images `(stop - start, H, W, C)` of these files; each is one file, or a tuple whose channels
-    are joined. ImageError if one differs from the first"""
+    """A function (start, stop) -> images `(stop - start, H, W, C)` of these files; each is one file, or a tuple whose
+    channels are joined. ImageError if one differs from the first"""
     first = cache(lambda: _read_joined(files[0], size))
     def rows(start, stop):
         with ThreadPoolExecutor() as threads:
@@ -137,7 +139,7 @@ def _agree(file, a, other, b):
 
 # %% ../../nbs/library/data/05_files.ipynb #c022
 def cache_folder(cache=None):
-    "Where decoded images are kept: `cache`, else the environment's SYNAUG_CACHE, else the user's cache folder of the platform"
+    "Where decoded images are kept: `cache`, else what SYNAUG_CACHE names, else the user's cache folder of the platform"
     asked = cache or os.environ.get('SYNAUG_CACHE')
     return Path(asked).expanduser() if asked else user_cache_path('synaug', appauthor=False, opinion=False)
 
@@ -150,9 +152,9 @@ def file_identity(files):
             yield f'{os.path.abspath(path)}|{index}|{facts.st_size}|{facts.st_mtime_ns}'
 
 def kept_array(name, identity, n, rows, cache=None, chunk=2**25):
-    """Array `(n, ...)` whose stretches are `rows(start, stop)`, kept in `cache_folder(cache)` and memory-mapped; writing to
-    it changes only the copy in memory. `identity`: strings the content depends on; `chunk`: bytes made at a time.
-    SourceError where the folder cannot hold it"""
+    """Array `(n, ...)` whose stretches are `rows(start, stop)`, kept in `cache_folder(cache)` and memory-mapped;
+    writing to it changes only the copy in memory. `identity`: strings the content depends on; `chunk`: bytes made at a
+    time. SourceError where the folder cannot hold it"""
     digest = hashlib.blake2b('\n'.join(identity).encode(), digest_size=10).hexdigest()
     file = cache_folder(cache)/f'{name}-{digest}.npy'
     part = file.with_suffix('.part')
@@ -215,8 +217,8 @@ def worth_keeping(n):
     return n >= _few
 
 def read_images(files, size=None, cache=None, name='images'):
-    """Images `(N, H, W, C)`; each of `files` is one file, or a tuple whose channels are joined. ImageError if they do not agree.
-    500 images or more are kept in `cache_folder(cache)`; cache=False keeps nothing"""
+    """Images `(N, H, W, C)`; each of `files` is one file, or a tuple whose channels are joined. ImageError if they do
+    not agree. 500 images or more are kept in `cache_folder(cache)`; cache=False keeps nothing"""
     rows = decoder(files, size)
     if cache is False or not worth_keeping(len(files)): return rows(0, len(files))
     return kept_array(name, [f'size {size}', *file_identity(files)], len(files), rows, cache)

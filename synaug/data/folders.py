@@ -24,7 +24,7 @@ from ..errors import LabelError, SourceError, reason
 # %% ../../nbs/library/data/07_folders.ipynb #c008
 @dataclass(frozen=True, eq=False)
 class Listing:
-    "Images that are listed but not read: rows `files, labels (tuple), group, split, where` and columns that describe them"
+    "Images that are listed, not read: rows `files, labels (tuple), group, split, where` and columns that describe them"
     source: Path
     rows: pd.DataFrame
     classes: tuple | None = None    # None: those of the training images
@@ -57,14 +57,18 @@ class Listing:
         sets = {}
         for split, at in rows.groupby('split', sort=False).groups.items():
             part = rows.loc[at]
-            labels = None if split == 'pool' else _label_rows(part, classes)
-            groups = _groups(part, self.source)
-            sets[split] = ImageSet(_stretch(images, at), labels, classes=classes, channels=channels, task=task, groups=groups)
+            sets[split] = ImageSet(
+                images=_stretch(images, at),
+                labels=None if split == 'pool' else _label_rows(part, classes),
+                classes=classes,
+                channels=channels,
+                task=task,
+                groups=_groups(part, self.source))
         return sets
 
     def described(self):
-        """What is known of each image besides its pixels, in the order of the rows: file, labels, group, split and what layout
-        or sheet add"""
+        """What is known of each image besides its pixels, in the order of the rows: file, labels, group, split and what
+        layout or sheet add"""
         first = [f[0] if isinstance(f, tuple) else f for f in self.rows.files]
         top = self.source if self.source.is_dir() else self.source.parent
         labels = [';'.join(names) for names in self.rows.labels]
@@ -80,22 +84,24 @@ def _stretch(images, at):
 
 def _seen_classes(rows):
     "Sorted names; numbers in numerical order"
-    names = {n for labels in rows.labels for n in labels}
+    names = set().union(*rows.labels)
     return sorted(names, key=int if all(n.isdigit() for n in names) else str)
 
 def _label_rows(rows, classes):
     "Label rows `(N, K)` of zeros and ones"
-    return np.array([[c in names for c in classes] for names in rows.labels], np.float32)
+    row = lambda names: [c in names for c in classes]
+    return np.array([row(names) for names in rows.labels], np.float32)
 
 def _check_labels(rows, classes, task, source):
     for row in rows.itertuples():
         unknown = set(row.labels) - set(classes)
         if unknown:
-            raise LabelError(f'{source}: {row.where}: label {min(unknown)!r} is not among the classes of the training images: '
-                             f'{", ".join(classes)}')
+            raise LabelError(f'{source}: {row.where}: label {min(unknown)!r} is not among the classes '
+                             f'of the training images: {", ".join(classes)}')
         if task == 'multi-class' and len(row.labels) != 1:
-            raise LabelError(f"{source}: {row.where}: {len(row.labels) or 'no'} labels for one image; give exactly one, "
-                             "put unlabelled images into split 'pool', or load with task='multi-label'")
+            raise LabelError(f"{source}: {row.where}: {len(row.labels) or 'no'} labels for one image; "
+                             "give exactly one, put unlabelled images into split 'pool', or load with "
+                             "task='multi-label'")
 
 def _check_files(rows, source):
     for files, where in zip(rows.files, rows['where']):
@@ -114,7 +120,8 @@ def _groups(rows, source):
     empty = rows.group == ''
     if empty.all(): return None
     if empty.any():
-        raise SourceError(f"{source}: {rows[empty]['where'].iloc[0]}: no group, though other {rows.split.iloc[0]} images have one; "
+        where, split = rows[empty]['where'].iloc[0], rows.split.iloc[0]
+        raise SourceError(f'{source}: {where}: no group, though other {split} images have one; '
                           'give every image a group, or none')
     return rows.group.to_numpy(dtype=str)
 
@@ -162,16 +169,19 @@ def list_manifest(path):
     table = table_rows(file, 'path', 'label')
     if table.empty: raise SourceError(f'{file}: lists no images')
     column = lambda *names: next((table[n] for n in names if n in table), pd.Series('', index=table.index))
-    labels = [names.split(';') for names in table.label]
     rows = pd.DataFrame(dict(
         files=[file.parent/p for p in table.path],
         where=table['where'],
-        labels=[tuple(n.strip() for n in names if n.strip()) for names in labels],
+        labels=[_names(text) for text in table.label],
         group=column(*_group_columns),
         split=column('split').replace('', 'train')))
     if path.is_dir(): _warn_unlisted(path, file, rows.files)
     used = [c for c in table if c in rows or c in ('path', 'label')]
     return Listing(file, rows.join(table.drop(columns=used)))
+
+def _names(text):
+    "The labels in a text such as 'a; b'"
+    return tuple(n.strip() for n in text.split(';') if n.strip())
 
 def manifest_file(path):
     "The manifest that the path is or holds, else None"
@@ -182,7 +192,8 @@ def _warn_unlisted(folder, file, listed):
     listed = {f.resolve() for f in listed}
     unlisted = [f for f in images_below(folder) if f.resolve() not in listed]
     if unlisted:
-        warnings.warn(f'{file}: {len(unlisted)} images in the folder are not listed and left out, for one {unlisted[0]}')
+        warnings.warn(f'{file}: {len(unlisted)} images in the folder are not listed and left out, '
+                      f'for one {unlisted[0]}')
 
 # %% ../../nbs/library/data/07_folders.ipynb #c017
 def _with_sheet(said, sheet):
@@ -192,7 +203,8 @@ def _with_sheet(said, sheet):
     share = {c: table[c].map(_stem).isin(own).mean() for c in table}
     key = max(share, key=share.get, default=None)
     if key is None or share[key] < .5:
-        raise SourceError(f'{sheet}: no column names the image files (such as {said.file.iloc[0]}); found {", ".join(table)}')
+        raise SourceError(f'{sheet}: no column names the image files (such as {said.file.iloc[0]}); '
+                          f'found {", ".join(table)}')
     at = table.set_index(table[key].map(_stem)).drop(columns=key)
     lines = [c for c in at if re.search(r'cell.*(line|type)|^cells?$', c)]
     if lines: at = at.rename(columns={lines[0]: 'cell line'})
@@ -224,8 +236,10 @@ def list_folders(folder):
     rows = []
     for top in folders_in(folder) if has_splits else [folder]:
         split = split_name(top.name) if has_splits else 'train'
-        if split == 'pool': rows += [(f, (), split) for f in images_below(top)]
-        else: rows += [(f, (c.name,), split) for c in _class_folders(top) for f in images_below(c)]
+        if split == 'pool':
+            rows += [(f, (), split) for f in images_below(top)]
+            continue
+        for c in _class_folders(top): rows += [(f, (c.name,), split) for f in images_below(c)]
     rows = pd.DataFrame(rows, columns=['files', 'labels', 'split'])
     if rows.empty: raise SourceError(f'{folder}: holds no PNG, JPEG or TIFF images')
     return by_folder(folder, rows)
@@ -237,9 +251,11 @@ def _class_folders(top):
         raise SourceError(f'{top}: {len(loose)} images lie outside the class folders, for one {loose[0].name}; '
                           'move each into the folder of its class')
     empty = [c.name for c in folders_in(top) if not images_below(c)]
-    if empty: raise LabelError(f'{top}: class folders without images: {", ".join(empty)}; add images or remove the folder')
+    if empty:
+        raise LabelError(f'{top}: class folders without images: {", ".join(empty)}; add images or remove the folder')
     return folders_in(top)
 
 def by_folder(source, rows, **more):
-    "A `Listing` of `rows` with files, labels and split, and `more` columns: a file itself says where it is listed, and has no group"
+    """A `Listing` of `rows` with files, labels and split, and `more` columns: a file itself says where it is listed,
+    and has no group"""
     return Listing(source, rows.assign(where=[str(f) for f in rows.files], **{'group': '', **more}))

@@ -87,7 +87,8 @@ def default_channels(n):
 
 # %% ../../nbs/library/data/02_images.ipynb #c012
 def concat(*sets):
-    "Join image sets with the same size, channels and classes; groups are kept where every part has them, and remembered as seen where not"
+    """Join image sets with the same size, channels and classes; groups are kept where every part has them, and
+    remembered as seen where not. ImageError if they do not fit together"""
     first = sets[0]
     for s in sets[1:]:
         for what in ('size', 'channels', 'classes', 'task'):
@@ -132,7 +133,7 @@ class Dataset:
         return fingerprint(*self.splits().values())
 
     def check(self):
-        "Itself, when sizes agree, classes can be learnt, and nothing leaks. ImageError, LabelError, LeakError otherwise"
+        "Itself, when sizes agree, classes can be learnt and nothing leaks. ImageError, LabelError, LeakError otherwise"
         own = self.train
         for name, s in self.splits().items():
             if (s.size, s.channels) != (own.size, own.channels):
@@ -144,7 +145,8 @@ class Dataset:
                              'nothing to tell apart; add images of another class')
         small = {c: n for c, n in own.counts().items() if n < 2}
         if small:
-            raise LabelError(f'{self.name}: classes with fewer than 2 training images: {small}; add images or drop the class')
+            raise LabelError(f'{self.name}: classes with fewer than 2 training images: {small}; '
+                             'add images or drop the class')
         for name, s in self.scored().items():
             if s.labels is None or len(s) == 0: raise LabelError(f'{self.name}: {name} needs labelled images')
         check_leaks(self)

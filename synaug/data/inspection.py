@@ -21,7 +21,8 @@ def problems(d):
     "Everything that makes `Dataset.check` refuse `d`, one line each"
     splits = d.splits()
     kind = lambda s: f'{s.size[0]}x{s.size[1]} with channels {", ".join(s.channels)}'
-    found = [f'{n} has images {kind(s)}; train has {kind(d.train)}' for n, s in splits.items() if kind(s) != kind(d.train)]
+    own = kind(d.train)
+    found = [f'{n} has images {kind(s)}; train has {own}' for n, s in splits.items() if kind(s) != own]
     if d.train.n_classes < 2:
         found.append(f'fewer than 2 classes, {", ".join(d.train.classes) or "none"}: nothing to tell apart')
     found += [f'class {c} has {n} training images; at least 2 are needed' for c, n in d.train.counts().items() if n < 2]
@@ -50,7 +51,8 @@ def _split_table(d):
         values = f'{s.images.min()} to {s.images.max()}' if len(s) else '-'
         groups = '-' if s.groups is None else str(len(np.unique(s.groups)))
         labels = 'none' if s.labels is None else 'yes'
-        t.add_row(n, str(len(s)), f'{s.size[0]}x{s.size[1]}x{s.n_channels}', str(s.images.dtype), values, groups, labels)
+        size = f'{s.size[0]}x{s.size[1]}x{s.n_channels}'
+        t.add_row(n, str(len(s)), size, str(s.images.dtype), values, groups, labels)
     return t
 
 def _class_table(d):
@@ -71,21 +73,24 @@ def _channel_table(d):
 
 def _copies_table(d):
     t = _titled('exact copies', 'split', 'also in', 'images')
-    for r in exact_copies(d).itertuples(): t.add_row(r.split, 'itself' if r.split == r.other else r.other, str(r.images))
+    for r in exact_copies(d).itertuples():
+        other = 'itself' if r.split == r.other else r.other
+        t.add_row(r.split, other, str(r.images))
     return t
 
 # %% ../../nbs/library/data/11_inspection.ipynb #c015
 def _notes(d):
     brightest = max(int(s.images.max(initial=0)) for s in d.splits().values())
     if brightest < d.train.max_value/4:
-        yield f'the brightest pixel is {brightest} of {d.train.max_value}: rescale the images, models see the full range'
+        yield f'the brightest pixel is {brightest} of {d.train.max_value}: rescale the images, models see all of it'
     for n, s in d.scored().items():
         absent = [c for c, k in s.counts().items() if k == 0]
         if absent and s.labels is not None:
             yield f'{n} has no image of {", ".join(absent)}: scores there are means over the other classes'
 
 def inspect(source, console=None, **options):
-    "Prints what is at `source`, leaks and all; returns its problems (none: a study may start). `options` are those of `load`"
+    """Prints what is at `source`, leaks and all; returns its problems (none: a study may start). `options` are those of
+    `load`"""
     console = console or Console()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter('always')

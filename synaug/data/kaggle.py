@@ -10,6 +10,7 @@ import math
 import numpy as np
 import pandas as pd
 import re
+from itertools import chain
 from pathlib import Path
 from tqdm import tqdm
 
@@ -23,17 +24,19 @@ from ..store import write
 hpa_classes = (
     'Nucleoplasm', 'Nuclear membrane', 'Nucleoli', 'Nucleoli fibrillar center', 'Nuclear speckles', 'Nuclear bodies',
     'Endoplasmic reticulum', 'Golgi apparatus', 'Peroxisomes', 'Endosomes', 'Lysosomes', 'Intermediate filaments',
-    'Actin filaments', 'Focal adhesion sites', 'Microtubules', 'Microtubule ends', 'Cytokinetic bridge', 'Mitotic spindle',
-    'Microtubule organizing center', 'Centrosome', 'Lipid droplets', 'Plasma membrane', 'Cell junctions', 'Mitochondria',
-    'Aggresome', 'Cytosol', 'Cytoplasmic bodies', 'Rods & rings')
+    'Actin filaments', 'Focal adhesion sites', 'Microtubules', 'Microtubule ends', 'Cytokinetic bridge',
+    'Mitotic spindle', 'Microtubule organizing center', 'Centrosome', 'Lipid droplets', 'Plasma membrane',
+    'Cell junctions', 'Mitochondria', 'Aggresome', 'Cytosol', 'Cytoplasmic bodies', 'Rods & rings')
 hpa_channels = 'microtubules', 'protein', 'nucleus', 'er'
 
 def hpa_files(folder, ids):
     "The four files of each Id, in the order of `hpa_channels`"
-    return [tuple(folder/f'{i}_{colour}.png' for colour in ('red', 'green', 'blue', 'yellow')) for i in ids]
+    four = lambda i: tuple(folder/f'{i}_{colour}.png' for colour in ('red', 'green', 'blue', 'yellow'))
+    return [four(i) for i in ids]
 
 def list_kaggle(path, split=None, seed=0):
-    "The images of a Kaggle HPA folder, or of its `train.csv`; split='paper' holds out a tenth, drawn by `seed`, as validation"
+    """The images of a Kaggle HPA folder, or of its `train.csv`; split='paper' holds out a tenth, drawn by `seed`, as
+    validation"""
     file = kaggle_file(path)
     table = table_rows(file, 'id', 'target')
     if table.empty: raise SourceError(f'{file}: lists no images')
@@ -43,21 +46,22 @@ def list_kaggle(path, split=None, seed=0):
     held_out = np.random.default_rng([seed, 79]).permutation(len(table))[:math.ceil(len(table)/10)]
     parts = np.full(len(table), 'train')
     if split == 'paper': parts[held_out] = 'val'
-    targets = [t.split() for t in table.target]
+    names = lambda target: tuple(hpa_classes[int(n)] for n in target.split())
     rows = pd.DataFrame(dict(
         files=hpa_files(folder, table.id),
         where=table['where'].tolist(),
         group='',
         split=parts,
         id=table.id.tolist(),
-        labels=[tuple(hpa_classes[int(n)] for n in numbers) for numbers in targets]))
+        labels=[names(target) for target in table.target]))
     return Listing(file, rows, classes=hpa_classes, channels=hpa_channels, task='multi-label')
 
 def _check_target(row, file):
     "LabelError unless the Target of a row of the table lists class numbers"
     bad = [n for n in row.target.split() if not re.fullmatch(r'\d+', n) or int(n) >= len(hpa_classes)]
     if bad or not row.target:
-        raise LabelError(f'{file}: {row.where}: Target is {row.target!r}; expected class numbers 0 to {len(hpa_classes) - 1}')
+        raise LabelError(f'{file}: {row.where}: Target is {row.target!r}; '
+                         f'expected class numbers 0 to {len(hpa_classes) - 1}')
 
 def kaggle_file(path):
     "The table `Id,Target` that the path is or holds as `train.csv`, else None"
@@ -70,9 +74,10 @@ def submission(trained,             # anything with predict(ImageSet) -> probabi
                like,                # an `ImageSet` of those it was trained on: size, classes, channels
                thresholds=.5,       # one, or one per class
                path='submission.csv',
-               sample=None,         # a CSV with the Ids in order; None: sample_submission.csv beside or above the images, else Ids sorted
+               sample=None,         # a CSV with the Ids in order; None: sample_submission.csv near the images, or all
                batch_size=256):
-    "Write Kaggle's `Id,Predicted` to `path`; the table. SourceError for missing files, LabelError for classes that are not Kaggle's"
+    """Write Kaggle's `Id,Predicted` to `path`; the table. SourceError for missing files, LabelError for classes that
+    are not Kaggle's, ImageError for images of other channels or shape"""
     folder = Path(folder).expanduser()
     numbers = _kaggle_numbers(like)
     if np.size(thresholds) not in (1, len(numbers)):
@@ -82,7 +87,8 @@ def submission(trained,             # anything with predict(ImageSet) -> probabi
     read = decoder(hpa_files(images, ids), like.size[0])
     answers = []
     for start in tqdm(range(0, len(ids), batch_size), desc='submission', unit=' batches', mininterval=.5):
-        batch = ImageSet(read(start, min(start + batch_size, len(ids))), None, like.classes, like.channels, like.task)
+        pixels = read(start, min(start + batch_size, len(ids)))
+        batch = ImageSet(pixels, None, classes=like.classes, channels=like.channels, task=like.task)
         probs = np.asarray(trained.predict(batch))
         chosen = probs >= np.asarray(thresholds, float)
         chosen[np.arange(len(batch)), probs.argmax(1)] |= ~chosen.any(1)
@@ -91,13 +97,16 @@ def submission(trained,             # anything with predict(ImageSet) -> probabi
     write(path, lambda file: table.to_csv(file, index=False))
     return table
 
+# %% ../../nbs/library/data/08_kaggle.ipynb #s14
 def _kaggle_numbers(like):
     "The competition's numbers of the classes of an image set"
     strange = [c for c in like.classes if c not in hpa_classes]
     if strange:
-        raise LabelError(f'classes {", ".join(strange)} are not among the 28 of the Kaggle competition; train on its layout')
+        raise LabelError(f'classes {", ".join(strange)} are not among the 28 of the Kaggle competition; '
+                         'train on its layout')
     if like.channels != hpa_channels or like.size[0] != like.size[1]:
-        raise ImageError(f'the arm was trained on channels {", ".join(like.channels)} of {like.size[0]}x{like.size[1]}; '
+        height, width = like.size
+        raise ImageError(f'the arm was trained on channels {", ".join(like.channels)} of {height}x{width}; '
                          f'expected {", ".join(hpa_channels)}, square')
     return np.array([hpa_classes.index(c) for c in like.classes])
 
@@ -109,6 +118,8 @@ def _submission_ids(images, sample):
     if sample: ids = table_rows(sample, 'id').id.tolist()
     else: ids = sorted(f.name.removesuffix('_red.png') for f in images.glob('*_red.png'))
     if not ids: raise SourceError(f'{sample or images}: {"lists no Ids" if sample else "holds no <Id>_red.png"}')
-    gone = [f for four in hpa_files(images, ids) for f in four if not f.is_file()]
-    if gone: raise SourceError(f'{images}: {len(gone)} files are missing, for one {gone[0].name}; fetch the test images again')
+    gone = [f for f in chain.from_iterable(hpa_files(images, ids)) if not f.is_file()]
+    if gone:
+        raise SourceError(f'{images}: {len(gone)} files are missing, for one {gone[0].name}; '
+                          'fetch the test images again')
     return ids

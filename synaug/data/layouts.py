@@ -52,7 +52,9 @@ def _pannuke_folds(path):
 
 def _down_to(path, depth, pattern):
     "What matches in a folder, then one level below, and so on down to `depth` levels"
-    return [f for level in range(depth + 1) for f in sorted(path.glob('*/'*level + pattern))]
+    found = []
+    for level in range(depth + 1): found += sorted(path.glob('*/'*level + pattern))
+    return found
 
 def list_pannuke(path, target=None):
     "The tiles of PanNuke's folds; `target`: 'tissue' (default) or 'nucleus'"
@@ -85,10 +87,12 @@ def _majority_nuclei(images):
     "Per tile of the file `images` the commonest nucleus type, '' where there are no nuclei"
     file = _masks_of(images)
     masks = _npy(file)
-    if masks.ndim != 4 or masks.shape[3] != 6: raise SourceError(f'{file}: has shape {masks.shape}; expected (N, H, W, 6)')
+    if masks.ndim != 4 or masks.shape[3] != 6:
+        raise SourceError(f'{file}: has shape {masks.shape}; expected (N, H, W, 6)')
+    n = len(masks)
     def rows(start, stop): return np.array([_nuclei(m) for m in masks[start:stop]], np.int32)
-    if worth_keeping(len(masks)): nuclei = kept_array('pannuke-nuclei', file_identity([file]), len(masks), rows, chunk=2000)
-    else: nuclei = rows(0, len(masks))
+    if worth_keeping(n): nuclei = kept_array('pannuke-nuclei', file_identity([file]), n, rows, chunk=2000)
+    else: nuclei = rows(0, n)
     return np.where(nuclei.any(1), np.array(nucleus_types)[nuclei.argmax(1)], '')
 
 def _masks_of(images):
@@ -106,8 +110,13 @@ def _chip_folder(path):
     "`path` if it has folders good and bad of images named by date, not too deep"
     if not path.is_dir() or (path/'manifest.csv').is_file(): return None
     quality = {p.name.lower(): p for p in _down_to(path, 3, '*') if p.name.lower() in ('good', 'bad') and p.is_dir()}
-    first = [next((f.name for f in p.iterdir() if is_image(f)), '') for p in quality.values()]
-    return path if len(first) == 2 and all(re.match(r'\d{6}_', name) for name in first) else None
+    dated = [_first_is_dated(p) for p in quality.values()]
+    return path if len(dated) == 2 and all(dated) else None
+
+def _first_is_dated(folder):
+    "Whether a folder holds images, and the name of the first begins with a date"
+    first = next((f.name for f in folder.iterdir() if is_image(f)), '')
+    return re.match(r'\d{6}_', first) is not None
 
 def list_chip(path, split=None):
     "The images of the Organ-on-a-Chip set; groups are dates, unless split='shipped'"
@@ -123,8 +132,12 @@ def list_chip(path, split=None):
         _warn_straddling(rows, path)
         listed = by_folder(path, rows, split=rows.shipped)
     else: listed = by_folder(path, rows, split='train', group=rows.date)
-    tables = [f for f in _down_to(path, 2, '*') if f.suffix.lower() in ('.csv', '.xlsx', '.xls') and f.name[0] not in '.~']
-    return Listing(path, listed.rows, sheet=next(iter(tables), None))
+    return Listing(path, listed.rows, sheet=_sheet(path))
+
+def _sheet(path):
+    "The first table in a folder or up to two levels down, None without any"
+    tables = [f for f in _down_to(path, 2, '*') if f.suffix.lower() in ('.csv', '.xlsx', '.xls')]
+    return next((f for f in tables if f.name[0] not in '.~'), None)
 
 def _date(file):
     "The day a chip's image was taken, as 2020-01-31"
@@ -154,14 +167,16 @@ class Layout:
     fewest: int = 0         # images of a class that is kept
 
 layouts = (
-    Layout(name='MedMNIST-style npz', looks_like='<split>_images, <split>_labels', labels_are='numbers or 0/1 rows in the file',
-           found=lambda p: p.suffix.lower() == '.npz', read=Npz),
-    Layout(name='Kaggle HPA', looks_like='train.csv with Id,Target; train/<Id>_red.png ...', labels_are='28 protein locations',
-           found=kaggle_file, read=list_kaggle, choices=('split', 'seed'), known=('paper',), fewest=10),
+    Layout(name='MedMNIST-style npz', looks_like='<split>_images, <split>_labels',
+           labels_are='numbers or 0/1 rows in the file', found=lambda p: p.suffix.lower() == '.npz', read=Npz),
+    Layout(name='Kaggle HPA', looks_like='train.csv with Id,Target; train/<Id>_red.png ...',
+           labels_are='28 protein locations', found=kaggle_file, read=list_kaggle,
+           choices=('split', 'seed'), known=('paper',), fewest=10),
     Layout(name='NCT-CRC-HE-100K', looks_like='folders NCT-CRC-HE-100K, CRC-VAL-HE-7K', labels_are='9 tissues',
            found=_crc_folders, read=list_crc),
-    Layout(name='PanNuke', looks_like='images.npy, types.npy, masks.npy per fold', labels_are='tissue or majority nucleus type',
-           found=_pannuke_folds, read=list_pannuke, choices=('target',), known=('tissue', 'nucleus')),
+    Layout(name='PanNuke', looks_like='images.npy, types.npy, masks.npy per fold',
+           labels_are='tissue or majority nucleus type', found=_pannuke_folds, read=list_pannuke,
+           choices=('target',), known=('tissue', 'nucleus')),
     Layout(name='Organ-on-a-Chip', looks_like='[split/]good/YYMMDD_N.png', labels_are='good, bad',
            found=_chip_folder, read=list_chip, choices=('split',), known=('date', 'shipped')),
     Layout(name='manifest CSV', looks_like='path,label[;label],group,split', labels_are='its column label',
@@ -169,8 +184,10 @@ layouts = (
     Layout(name='folder per class', looks_like='[split/]class/*.png', labels_are='names of the folders',
            found=lambda p: p.is_dir() and visible(p), read=list_folders))
 
+# %% ../../nbs/library/data/09_layouts.ipynb #s22
 def open_source(path, split=None, target=None, seed=0):
-    "(its `Layout`, its `Listing` or `Npz`) of a file or folder. SourceError for an unknown layout or a choice it does not have"
+    """(its `Layout`, its `Listing` or `Npz`) of a file or folder. SourceError for an unknown layout or a choice it does
+    not have"""
     path = Path(path).expanduser()
     if not path.exists():
         raise SourceError(f"{path}: no such file or folder; a source is 'simulate' or the path of your images")

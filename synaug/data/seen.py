@@ -10,7 +10,7 @@ import hashlib
 import numpy as np
 import pandas as pd
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 from ..errors import LeakError
 
@@ -48,7 +48,8 @@ class Seen:
         return Seen(hashes, groups)
 
 def seen(*sets):
-    "What is seen by fitting on these image sets: their images, their groups, and all that the generators of synthetic ones had seen"
+    """What is seen by fitting on these image sets: their images, their groups, and all that the generators of synthetic
+    ones had seen"""
     own = [Seen(frozenset(image_hashes(s.images).tolist()), _group_names(s)) for s in sets]
     return Seen().union(*own, *(s.origin for s in sets if s.origin is not None))
 
@@ -72,7 +73,7 @@ def disjoint_pairs(d):
     "Pairs of split names of data set `d` that must not share an image or a group"
     fitted = ['train'] + (['pool'] if d.pool is not None else [])
     scored = list(d.scored())
-    return [(f, s) for f in fitted for s in scored] + [('val', s) for s in scored if s != 'val']
+    return list(product(fitted, scored)) + [('val', s) for s in scored if s != 'val']
 
 def check_leaks(d):
     "LeakError if an image or a group lies on both sides of a split of data set `d`"
@@ -91,8 +92,10 @@ def check_leaks(d):
                                 'put all images of a group in one split')
 
 def exact_copies(d):
-    "One row per pair of splits of data set `d` (or one split), with the number of images of `other` that occur in `split` (again)"
+    """One row per pair of splits of data set `d` (or one split), with the number of images of `other` that occur in
+    `split` (again)"""
     hashes = {n: image_hashes(s.images) for n, s in d.splits().items()}
     within = [dict(split=n, other=n, images=len(h) - len(set(h))) for n, h in hashes.items()]
-    across = [dict(split=a, other=b, images=int(np.isin(hashes[b], hashes[a]).sum())) for a, b in combinations(hashes, 2)]
+    copied = lambda a, b: int(np.isin(hashes[b], hashes[a]).sum())
+    across = [dict(split=a, other=b, images=copied(a, b)) for a, b in combinations(hashes, 2)]
     return pd.DataFrame([r for r in within + across if r['images']], columns=['split', 'other', 'images'])

@@ -35,6 +35,7 @@ class CellLine:
     nucleoli: float       # nucleoli per nucleus
     brightness: float     # staining relative to the other lines
 
+# in the order of the fields: nucleus, oblong, lobes, body, stretch, tails, contact, ruffle, filaments, ...
 cell_lines = dict(
     u2os  =CellLine(12.0, 1.50, .030, 25.0, 1.65, .35, .50, .012, 170, .55, .13, 4.0, 1.00),
     a431  =CellLine(11.2, 1.28, .025, 22.0, 1.25, .12, .85, .012, 120, .75, .18, 2.5, 1.10),
@@ -60,10 +61,13 @@ def _ellipse(radius, ratio, tilt):
     return (radius[:, None] / np.sqrt(np.cos(t)**2 / ratio + np.sin(t)**2 * ratio)).astype(np.float32)
 
 def nucleus_contour(rng, line, tilt):
-    "Radii `(n, 256)` of nuclei with long axes about `tilt` `(n,)`; `line` holds an array `(n,)` per field of `CellLine`; one in eight has a dent"
+    """Radii `(n, 256)` of nuclei with long axes about `tilt` `(n,)`; `line` holds an array `(n,)` per field of
+    `CellLine`; one in eight has a dent"""
     n = len(tilt)
     ratio = 1 + (line['oblong'] - 1) * rng.gamma(4, 1/4, n)
-    smooth = _ellipse(line['nucleus'] * rng.lognormal(0, .13, n), ratio, tilt + rng.normal(0, .3, n)) * np.exp(line['lobes'][:, None] * _harmonics(rng, n, 2, 7, 1.))
+    radius = line['nucleus'] * rng.lognormal(0, .13, n)
+    ellipse = _ellipse(radius, ratio, tilt + rng.normal(0, .3, n))
+    smooth = ellipse * np.exp(line['lobes'][:, None] * _harmonics(rng, n, 2, 7, 1.))
     dent = np.where(rng.random(n) < .125, rng.uniform(.15, .4, n), 0)[:, None]
     return smooth * (1 - dent * _bump(rng.uniform(0, 2*np.pi, n), rng.uniform(.2, .45, n)))
 
@@ -75,7 +79,8 @@ def _bump(angle, width):
 def cell_contour(rng, line, nucleus, tilt):
     "Radii `(n, 256)` of cells with long axes `tilt` around their nuclei, never inside them"
     n = len(nucleus)
-    r = _ellipse(line['body'] * rng.lognormal(0, .18, n), 1 + (line['stretch'] - 1) * rng.gamma(2, 1/2, n), tilt)
+    radius = line['body'] * rng.lognormal(0, .18, n)
+    r = _ellipse(radius, 1 + (line['stretch'] - 1) * rng.gamma(2, 1/2, n), tilt)
     r *= np.exp(.09 * _harmonics(rng, n, 2, 9, 1.3))
     for k in range(4):
         towards = tilt[:, None] + np.pi*k + rng.normal(0, .35 if k < 2 else 2., (n, 1))
@@ -130,8 +135,10 @@ class Cells:
 
 # %% ../../nbs/library/data/04_simulate.ipynb #c015
 def texture(rng, n, size, wavelength, band=None):
-    "Gaussian random fields `(n, size, size)`, mean 0, variance 1: a band (log width `band`) around `wavelength`, or all slower ones; 1/64 frame"
-    f = np.hypot(*np.meshgrid(fft.fftfreq(size, 64/size), fft.fftfreq(size, 64/size))).astype(np.float32)
+    """Gaussian random fields `(n, size, size)`, mean 0, variance 1: a band (log width `band`) around `wavelength`, or
+    all slower ones; 1/64 frame"""
+    along = fft.fftfreq(size, 64/size)
+    f = np.hypot(*np.meshgrid(along, along)).astype(np.float32)
     with np.errstate(divide='ignore'):
         gain = np.exp(-(np.log(f*wavelength)/band)**2/2) if band else np.exp(-(f*wavelength)**2/2)
     gain[0, 0] = 0
@@ -156,7 +163,8 @@ def _column(a): return np.asarray(a, np.float32)[:, None, None]
 def cells(lines, size=64, seed=0):
     "Geometry of one cell for each name in `lines`; `seed` is a number or a numpy Generator"
     rng, n = np.random.default_rng(seed), len(lines)
-    line = {f.name: np.array([getattr(cell_lines[l], f.name) for l in lines]) for f in fields(CellLine)}
+    column = lambda name: np.array([getattr(cell_lines[l], name) for l in lines])
+    line = {f.name: column(f.name) for f in fields(CellLine)}
     tilt = rng.uniform(0, np.pi, n)
     nucleus_r = nucleus_contour(rng, line, tilt)
     body_r = cell_contour(rng, line, nucleus_r, tilt)
@@ -172,23 +180,39 @@ def beside(c):
     centre = c.centre + distance[:, None] * np.stack([np.cos(_angles[at]), np.sin(_angles[at])], 1)
     return _on_grid(rng, c.line, nucleus_r, body_r, centre, c.size)
 
+# %% ../../nbs/library/data/04_simulate.ipynb #s18
 def _on_grid(rng, line, nucleus_r, body_r, centre, size):
     "`Cells` from their contours and centres"
     n = len(centre)
     grid = (np.arange(size, dtype=np.float32) + .5) * (64/size)
     x, y = grid[None, None] - _column(centre[:, 0]), grid[None, :, None] - _column(centre[:, 1])
     r, theta = np.sqrt(x*x + y*y), np.arctan2(y, x)
-    rn, rc = _at(nucleus_r, theta), _at(body_r * (1 + line['ruffle'][:, None] * _harmonics(rng, n, 6, 60, 1.1)), theta)
-    s = np.where(r < rn, r/rn - 1, (r - rn) / np.maximum(rc - rn, .5))
-    beyond, depth = (r - rn) * _at(_upright(nucleus_r), theta), (rc - r) * _at(_upright(body_r), theta)
+    ragged = body_r * (1 + line['ruffle'][:, None] * _harmonics(rng, n, 6, 60, 1.1))
+    rn, rc = _at(nucleus_r, theta), _at(ragged, theta)
+    beyond = (r - rn) * _at(_upright(nucleus_r), theta)
+    depth = (rc - r) * _at(_upright(body_r), theta)
     soft = max(.6, 64/size)
-    c = Cells(rng, line, nucleus_r, body_r, centre, rng.uniform(0, 2*np.pi, n), theta, s, beyond, depth,
-              nucleus=_step(-beyond, soft), body=_step(depth, soft), nucleoli=None, thickness=None)
-    c.nucleoli, c.thickness = _nucleoli_mask(c, x, y), _thickness(c)
+    c = Cells(
+        rng=rng,
+        line=line,
+        nucleus_r=nucleus_r,
+        body_r=body_r,
+        centre=centre,
+        pole=rng.uniform(0, 2*np.pi, n),
+        theta=theta,
+        s=np.where(r < rn, r/rn - 1, (r - rn) / np.maximum(rc - rn, .5)),
+        beyond=beyond,
+        depth=depth,
+        nucleus=_step(-beyond, soft),
+        body=_step(depth, soft),
+        nucleoli=None,
+        thickness=None)
+    c.nucleoli = _nucleoli_mask(c, x, y)
+    c.thickness = _thickness(c)
     return c
 
 def _framed(rng, body_r):
-    "Centres `(n, 2)` of nuclei for which the cells sit about the middle of the frame, as crops around segmented cells do"
+    "Centres `(n, 2)` of nuclei for which cells sit about the middle of the frame, as crops around segmented cells do"
     xy = body_r[..., None] * np.stack([np.cos(_angles), np.sin(_angles)], -1)
     middle = np.clip((xy.max(1) + xy.min(1))/2, -14, 14)
     return 32 - middle + rng.normal(0, 2., (len(body_r), 2))
@@ -198,9 +222,11 @@ def _upright(r):
     slope = (np.roll(r, -2, 1) - np.roll(r, 2, 1)) / (4 * 2*np.pi/256) / r
     return (1/np.sqrt(1 + slope**2)).astype(np.float32)
 
+# %% ../../nbs/library/data/04_simulate.ipynb #s20
 def _thickness(c):
     "Height `(n, h, h)`: falls from the nucleus to the edge, unevenly"
-    return (.35 + .75*np.exp(-np.maximum(c.s, 0)*1.8)) * np.exp(.22*texture(c.rng, len(c), c.size, 22)) * _step(c.depth - .4, 3.5)
+    falling = .35 + .75*np.exp(-np.maximum(c.s, 0)*1.8)
+    return falling * np.exp(.22*texture(c.rng, len(c), c.size, 22)) * _step(c.depth - .4, 3.5)
 
 def _nucleoli_mask(c, x, y):
     "Mask `(n, h, h)` of one to six blobs inside each nucleus"
@@ -211,8 +237,9 @@ def _nucleoli_mask(c, x, y):
         angle, r = first + 2.4*k + c.rng.normal(0, .5, n), c.rng.uniform(.12, .7, n)**.8
         r = r * _at(c.nucleus_r, angle[:, None])[:, 0]
         size = c.line['nucleus'] * np.clip(c.rng.lognormal(-1.75, .33, n), .09, .32) * np.where(number <= 2, 1.35, 1)
-        flat = c.rng.uniform(.75, 1.33, n)
-        away = np.sqrt(((x - _column(r*np.cos(angle)))*_column(flat))**2 + ((y - _column(r*np.sin(angle)))/_column(flat))**2)
+        flat = _column(c.rng.uniform(.75, 1.33, n))
+        dx, dy = x - _column(r*np.cos(angle)), y - _column(r*np.sin(angle))
+        away = np.sqrt((dx*flat)**2 + (dy/flat)**2)
         out = np.maximum(out, _step(_column(size) * wobble - away, 1.1) * _column(k < number))
     return out * c.nucleus
 
@@ -220,9 +247,8 @@ def _nucleoli_mask(c, x, y):
 def splat(c, x, y, weight):
     "Sum of points `(n, ...)` at `x`, `y` (1/64 frame, from the nucleus) with `weight`, as images `(n, h, h)`"
     n, h = len(c), c.size
-    place = lambda v, axis: (v.reshape(n, -1) + c.centre[:, axis, None]).astype(np.float32) * np.float32(h/64) - np.float32(.5)
-    px, py, w = place(x, 0), place(y, 1), np.broadcast_to(weight, x.shape).reshape(n, -1).astype(np.float32)
-    np.clip(px, -1.5, h + .5, out=px); np.clip(py, -1.5, h + .5, out=py)
+    px, py = _pixel(c, x, 0), _pixel(c, y, 1)
+    w = np.broadcast_to(weight, x.shape).reshape(n, -1).astype(np.float32)
     ix, iy = np.floor(px).astype(np.int32), np.floor(py).astype(np.int32)
     fx, fy = px - ix, py - iy
     start = (np.arange(n, dtype=np.int64) * (h + 4)**2)[:, None] + (iy + 2)*(h + 4) + ix + 2
@@ -231,6 +257,11 @@ def splat(c, x, y, weight):
         share = w * (fx if dx else 1 - fx) * (fy if dy else 1 - fy)
         out += np.bincount((start + dy*(h + 4) + dx).ravel(), share.ravel(), len(out))
     return out.reshape(n, h + 4, h + 4)[:, 2:-2, 2:-2].astype(np.float32) * np.float32((h/64)**2)
+
+def _pixel(c, v, axis):
+    "Pixel coordinates `(n, m)` of points at `v` `(n, ...)` from the nucleus; those outside the frame just outside it"
+    at = (v.reshape(len(c), -1) + c.centre[:, axis, None]).astype(np.float32) * np.float32(c.size/64) - np.float32(.5)
+    return np.clip(at, -1.5, c.size + .5, out=at)
 
 def blur(images, sigma):
     "Gaussian blur of `(n, h, h)` by `sigma` in 1/64 of the frame"
@@ -246,24 +277,32 @@ def _place(c, angle, s):
 # %% ../../nbs/library/data/04_simulate.ipynb #c023
 def microtubules(c):
     "Microtubules `(n, h, h)`, about 1 at the brightest filaments"
-    n, m, steps = len(c), int(c.line['filaments'].max()), int(max(32, 72*c.size/64))
-    rng = c.rng
+    n, m, steps, rng = len(c), int(c.line['filaments'].max()), int(max(32, 72*c.size/64)), c.rng
     draw = lambda f, *a: f(*a, (n, m, 1)).astype(np.float32)
     t = (np.arange(steps, dtype=np.float32) + draw(rng.random)) / steps
     angle = _column(c.pole) + draw(rng.normal, 0, 1.5)
     turn = draw(rng.normal, 0, .3) + draw(rng.normal, 0, 1.5) * (rng.random((n, m, 1)) < .3)
-    wander = sum(draw(rng.normal, 0, .1/k) * np.sin(np.float32(np.pi*k)*t + draw(rng.uniform, 0, 6.28)) for k in (1, 2, 4))
+    wave = lambda k: draw(rng.normal, 0, .1/k) * np.sin(np.float32(np.pi*k)*t + draw(rng.uniform, 0, 6.28))
+    wander = sum(wave(k) for k in (1, 2, 4))
     s = draw(rng.uniform, -.3, .35) + draw(rng.uniform, .3, 1.1) * t
     x, y = _place(c, angle + turn*t + wander, s)
     chord = rng.random((n, m, 1)) < .22
+    across = _chords(c, t, draw)
+    x, y = np.where(chord, across[0], x), np.where(chord, across[1], y)
+    length = np.hypot(np.diff(x, axis=2, append=x[..., -1:]), np.diff(y, axis=2, append=y[..., -1:]))
+    there = np.arange(m)[:, None] < _column(c.line['filaments'])
+    weight = draw(rng.gamma, 2., .5) * np.minimum(length, 2.5) * (s < .97) * there
+    lines = splat(c, x, y, weight) * (1 - .6*c.nucleus) * c.body
+    sheet = .16*c.thickness*(1 - .65*c.nucleus)
+    return (1 - np.exp(-.42*lines) + sheet) * np.exp(.25*texture(rng, n, c.size, 16))
+
+def _chords(c, t, draw):
+    "x and y of sagging lines from edge to edge, at `t` in [0, 1] along them"
+    rng = c.rng
     ends = _column(c.pole) + draw(rng.uniform, -3.1, 3.1), _column(c.pole) + draw(rng.normal, 3.14, .9)
     (xa, ya), (xb, yb) = (_place(c, a, draw(rng.uniform, .3, .9)) for a in ends)
     sag = draw(rng.normal, 0, 3.) * np.sin(np.float32(np.pi)*t)
-    x, y = np.where(chord, xa + (xb - xa)*t + sag, x), np.where(chord, ya + (yb - ya)*t + sag, y)
-    length = np.hypot(np.diff(x, axis=2, append=x[..., -1:]), np.diff(y, axis=2, append=y[..., -1:]))
-    weight = draw(rng.gamma, 2., .5) * np.minimum(length, 2.5) * (s < .97) * (np.arange(m)[:, None] < _column(c.line['filaments']))
-    lines = splat(c, x, y, weight) * (1 - .6*c.nucleus) * c.body
-    return (1 - np.exp(-.42*lines) + .16*c.thickness*(1 - .65*c.nucleus)) * np.exp(.25*texture(rng, n, c.size, 16))
+    return xa + (xb - xa)*t + sag, ya + (yb - ya)*t + sag
 
 # %% ../../nbs/library/data/04_simulate.ipynb #c025
 def _net(c, wavelength):
@@ -287,42 +326,51 @@ def nucleus(c):
     n, rng = len(c), c.rng
     mottled = texture(rng, n, c.size, 6) + .6*texture(rng, n, c.size, 3.5, .5)
     dome = .72 + .28*_step(-c.beyond - 1, 6)
-    return c.nucleus * dome * np.clip(1 + _column(c.line['chromatin']) * mottled, .2, 2) * (1 - .45*c.nucleoli) * np.exp(.1*texture(rng, n, c.size, 12))
+    chromatin = np.clip(1 + _column(c.line['chromatin']) * mottled, .2, 2)
+    return c.nucleus * dome * chromatin * (1 - .45*c.nucleoli) * np.exp(.1*texture(rng, n, c.size, 12))
 
 # %% ../../nbs/library/data/04_simulate.ipynb #c030
 def nucleoplasm(c):
     "In the nucleus, mottled, thinner in the nucleoli"
     rng, n = c.rng, len(c)
     spare = 1 - _column(rng.uniform(.2, .9, n)) * c.nucleoli
-    return c.nucleus * spare * np.clip(1 + .16*texture(rng, n, c.size, 3.5) + _column(rng.uniform(.05, .25, n))*texture(rng, n, c.size, 3.5, .8), .1, 3)
+    fine = .16*texture(rng, n, c.size, 3.5)
+    grain = _column(rng.uniform(.05, .25, n))*texture(rng, n, c.size, 3.5, .8)
+    return c.nucleus * spare * np.clip(1 + fine + grain, .1, 3)
 
 def nucleoli(c):
     "In the nucleoli, with a little in the rest of the nucleus"
-    return c.nucleoli * (1 + .15*texture(c.rng, len(c), c.size, 2.5)) * 1.3 + _column(c.rng.uniform(0, .22, len(c))) * c.nucleus
+    inside = c.nucleoli * (1 + .15*texture(c.rng, len(c), c.size, 2.5)) * 1.3
+    return inside + _column(c.rng.uniform(0, .22, len(c))) * c.nucleus
 
 def nuclear_membrane(c):
     "A rim around the nucleus, uneven along it; the nucleus shows through dimly from above and below"
     n, rng = len(c), c.rng
     rim = np.exp(-(c.beyond + .4)**2 / 1.3) * (1 + .3*_at(_harmonics(rng, n, 1, 25, .5), c.theta))
-    return np.maximum(rim, 0)*c.body + c.nucleus * _column(rng.uniform(.12, .38, n)) * (1 + .15*texture(rng, n, c.size, 3)) 
+    dim = c.nucleus * _column(rng.uniform(.12, .38, n)) * (1 + .15*texture(rng, n, c.size, 3))
+    return np.maximum(rim, 0)*c.body + dim
 
 # %% ../../nbs/library/data/04_simulate.ipynb #c032
 def cytosol(c):
     "Everywhere but the nucleus, as thick as the cell, granular"
     rng, n = c.rng, len(c)
     keep = 1 - _column(rng.uniform(.35, .85, n)) * c.nucleus
-    return keep * (.3*c.body + .6*c.thickness) * np.exp(_column(rng.uniform(.08, .3, n)) * texture(rng, n, c.size, 3.5, .9) + .15*texture(rng, n, c.size, 9))
+    grain = _column(rng.uniform(.08, .3, n)) * texture(rng, n, c.size, 3.5, .9)
+    return keep * (.3*c.body + .6*c.thickness) * np.exp(grain + .15*texture(rng, n, c.size, 9))
 
 def plasma_membrane(c):
     "A rim at the edge with ruffles behind it, over a fainter sheet, for the membrane also covers the cell"
     n, rng = len(c), c.rng
-    rim = np.exp(-np.maximum(c.depth - .6, 0) / _column(rng.uniform(.7, 1.4, n))) * (1 + .45*_at(_harmonics(rng, n, 1, 18, .6), c.theta)).clip(.1)
+    rim = np.exp(-np.maximum(c.depth - .6, 0) / _column(rng.uniform(.7, 1.4, n)))
+    rim = rim * (1 + .45*_at(_harmonics(rng, n, 1, 18, .6), c.theta)).clip(.1)
     ruffles = _net(c, 7)**4 * np.exp(-np.maximum(c.depth, 0)/6) * .5
     sheet = _column(rng.uniform(.25, .65, n)) * (1 - .25*c.nucleus) * np.exp(.2*texture(rng, n, c.size, 3.5, .9))
     return c.body * (_column(rng.uniform(.45, 1.1, n))*rim + ruffles + sheet)
 
+# %% ../../nbs/library/data/04_simulate.ipynb #s39
 def _threads(c, number, length, reach, near=0., spread=9., sway=.5):
-    "Splat of short curved threads `(n, h, h)`: `number` of them, `length` long, at relative distances about `reach` from the nucleus, within `spread` of the pole"
+    """Splat of short curved threads `(n, h, h)`: `number` of them, `length` long, at relative distances about `reach`
+    from the nucleus, within `spread` of the pole"""
     n, rng, steps = len(c), c.rng, int(max(4, 1.5*length*c.size/64))
     draw = lambda f, *a: f(*a, (n, number, 1)).astype(np.float32)
     angle = _column(c.pole) + np.clip(draw(rng.normal, 0, spread), -3.14, 3.14)
@@ -341,7 +389,6 @@ def mitochondria(c):
 
 def golgi(c):
     "A ribbon beside the nucleus, at the centrosome"
-    n = len(c)
     ribbon = blur(_threads(c, 16, 6., .11, .06, .3, .45), .7)
     return c.body * (1 - .8*c.nucleus) * (.62*ribbon + .06*c.thickness)
 
@@ -349,12 +396,15 @@ def vesicles(c):
     "Scattered spots, a few of them large, denser towards the nucleus"
     n, rng = len(c), c.rng
     def spots(number, sigma):
-        x, y = _place(c, rng.uniform(0, 2*np.pi, (n, number)).astype(np.float32), rng.beta(1.1, 1.7, (n, number)).astype(np.float32))
+        angle = rng.uniform(0, 2*np.pi, (n, number)).astype(np.float32)
+        x, y = _place(c, angle, rng.beta(1.1, 1.7, (n, number)).astype(np.float32))
         shown = np.arange(number) < number*rng.uniform(.3, 1, (n, 1))
         return blur(splat(c, x, y, rng.lognormal(0, .5, (n, number)) * shown), sigma) * sigma**2
     return (4.2*spots(60, .55) + 3.8*spots(12, 1.) + .05*c.thickness) * c.body * (1 - .6*c.nucleus)
 
-drawings = {f.__name__: f for f in (nucleoplasm, nucleoli, nuclear_membrane, cytosol, plasma_membrane, mitochondria, golgi, vesicles)}
+drawings = dict(
+    nucleoplasm=nucleoplasm, nucleoli=nucleoli, nuclear_membrane=nuclear_membrane, cytosol=cytosol,
+    plasma_membrane=plasma_membrane, mitochondria=mitochondria, golgi=golgi, vesicles=vesicles)
 locations = tuple(drawings)
 
 # %% ../../nbs/library/data/04_simulate.ipynb #c039
@@ -373,8 +423,11 @@ shifted_microscope = Microscope(blur=.85, photons=90., read=.02, gain=(.75, 1.15
 def plate(microscope, seed):
     "The same microscope on another day: slightly other staining and focus"
     rng = np.random.default_rng(seed)
-    return replace(microscope, gain=tuple(np.array(microscope.gain) * rng.lognormal(0, .12, 4)), blur=microscope.blur * rng.lognormal(0, .12),
-                   photons=microscope.photons * rng.lognormal(0, .2))
+    return replace(
+        microscope,
+        gain=tuple(np.array(microscope.gain) * rng.lognormal(0, .12, 4)),
+        blur=microscope.blur * rng.lognormal(0, .12),
+        photons=microscope.photons * rng.lognormal(0, .2))
 
 def photograph(light, mask, microscope=default_microscope, seed=0):
     "Images `(n, h, h, C)` uint8 of `light` `(n, C, h, h)` (1 is full scale) inside `mask` `(n, h, h)`"
@@ -383,7 +436,8 @@ def photograph(light, mask, microscope=default_microscope, seed=0):
     light = blur(light.reshape(n*channels, h, h), microscope.blur)
     if microscope.haze: light = (1 - microscope.haze)*light + microscope.haze*blur(light, 4.)
     light = light.reshape(n, channels, h, h) * np.array(microscope.gain, np.float32)[:channels, None, None]
-    noise = rng.standard_normal(light.shape, dtype=np.float32) * np.sqrt(np.maximum(light, 0)/microscope.photons + microscope.read**2)
+    spread = np.sqrt(np.maximum(light, 0)/microscope.photons + microscope.read**2)
+    noise = rng.standard_normal(light.shape, dtype=np.float32) * spread
     return ((light + noise) * 255 * (mask[:, None] > .5)).clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
 
 # %% ../../nbs/library/data/04_simulate.ipynb #c041
@@ -391,16 +445,19 @@ channels = ('microtubules', 'protein', 'nucleus', 'er')
 _batch = 64
 
 def simulate_cells(labels, line='u2os', size=64, microscope=default_microscope, seed=0):
-    "Images `(N, size, size, 4)` uint8 for multi-hot `labels` `(N, K)` over `locations`; `line` is one name of `cell_lines` or one per cell"
+    """Images `(N, size, size, 4)` uint8 for multi-hot `labels` `(N, K)` over `locations`; `line` is one name of
+    `cell_lines` or one per cell. LabelError for other labels or lines, ImageError for a size under 16"""
     labels = np.asarray(labels, np.float32)
     if labels.ndim != 2 or labels.shape[1] != len(locations):
-        raise LabelError(f'labels must be (N, {len(locations)}), one column per location ({", ".join(locations)}); found {labels.shape}')
+        raise LabelError(f'labels must be (N, {len(locations)}), one column per location ({", ".join(locations)}); '
+                         f'found {labels.shape}')
     if size < 16: raise ImageError(f'size={size}: cells need at least 16 pixels')
     lines = np.broadcast_to(np.asarray(line), len(labels))
     unknown = set(lines.tolist()) - set(cell_lines)
     if unknown: raise LabelError(f'unknown cell line {sorted(unknown)[0]!r}; one of {", ".join(cell_lines)}')
     rng = np.random.default_rng(seed)
-    parts = [_simulate_batch(labels[i:i + _batch], lines[i:i + _batch], size, microscope, rng) for i in range(0, len(labels), _batch)]
+    batches = [slice(i, i + _batch) for i in range(0, len(labels), _batch)]
+    parts = [_simulate_batch(labels[b], lines[b], size, microscope, rng) for b in batches]
     return np.concatenate(parts) if parts else np.zeros((0, size, size, 4), np.uint8)
 
 def _simulate_batch(labels, lines, size, microscope, rng):
@@ -414,18 +471,24 @@ def _simulate_batch(labels, lines, size, microscope, rng):
         mask[some] = np.where(free, b.body, mask[some])
     return photograph(light, mask, microscope, rng)
 
+# %% ../../nbs/library/data/04_simulate.ipynb #s51
 def _light(c, labels):
     "The four channels `(n, 4, h, h)`, 1 is full scale"
-    light = np.stack([_exposed(microtubules(c), .75, c.rng), protein(c, labels), _exposed(nucleus(c), .75, c.rng), _exposed(er(c), .6, c.rng)], 1)
+    light = np.stack([
+        _exposed(microtubules(c), .75, c.rng),
+        protein(c, labels),
+        _exposed(nucleus(c), .75, c.rng),
+        _exposed(er(c), .6, c.rng)], 1)
     return light * _column(c.line['brightness'] * c.rng.lognormal(0, .12, len(c)))[:, None]
 
 def protein(c, labels):
     "Protein channel `(n, h, h)` of cells `c` with multi-hot `labels` `(n, K)`"
-    n, rng = len(c), c.rng
+    n, k, rng = len(c), labels.shape[1], c.rng
     strength = labels * np.exp(rng.uniform(np.log(.14), np.log(.7), labels.shape))
-    trace = np.eye(labels.shape[1])[rng.integers(0, labels.shape[1], n)] * (rng.random((n, 1)) < .33) * rng.uniform(.02, .08, (n, 1))
+    trace = np.eye(k)[rng.integers(0, k, n)] * (rng.random((n, 1)) < .33) * rng.uniform(.02, .08, (n, 1))
     strength = np.where(labels > 0, strength, trace)
-    mix = _column(.02 + rng.gamma(1.5, .035, n)) * (.5*c.thickness + .5*c.body) * (1 + _column(rng.uniform(-.6, .6, n))*c.nucleus)
+    haze = _column(.02 + rng.gamma(1.5, .035, n)) * (.5*c.thickness + .5*c.body)
+    mix = haze * (1 + _column(rng.uniform(-.6, .6, n))*c.nucleus)
     mix *= np.exp(.35*texture(rng, n, c.size, 3.2, .9))
     for k, draw in enumerate(drawings.values()):
         some = np.flatnonzero(strength[:, k] > 0)
@@ -434,38 +497,61 @@ def protein(c, labels):
 
 def _exposed(image, level, rng):
     "Scale each image so that its 99.5th percentile is about `level`, as an exposure per field of view does"
-    top = np.partition(image.reshape(len(image), -1), int(image[0].size*.995), 1)[:, int(image[0].size*.995)]
-    return image * _column(level * np.minimum(rng.lognormal(-.1, .25, len(image)), 1.2) / np.maximum(top, .8))
+    rank = int(image[0].size*.995)
+    top = np.partition(image.reshape(len(image), -1), rank, 1)[:, rank]
+    exposure = level * np.minimum(rng.lognormal(-.1, .25, len(image)), 1.2)
+    return image * _column(exposure / np.maximum(top, .8))
 
 # %% ../../nbs/library/data/04_simulate.ipynb #c054
-_frequency = dict(nucleoplasm=.22, nucleoli=.09, nuclear_membrane=.08, cytosol=.20, plasma_membrane=.11, mitochondria=.13, golgi=.09, vesicles=.08)
+_frequency = dict(
+    nucleoplasm=.22, nucleoli=.09, nuclear_membrane=.08, cytosol=.20,
+    plasma_membrane=.11, mitochondria=.13, golgi=.09, vesicles=.08)
 
 def random_labels(n, seed=0, two=.35):
-    "Multi-hot labels `(n, K)` float32 over `locations`: the first location by quota, a second one for a share `two` of the cells"
-    rng, p = np.random.default_rng(seed), np.array([_frequency[l] for l in locations])
+    """Multi-hot labels `(n, K)` float32 over `locations`: the first location by quota, a second one for a share `two`
+    of the cells"""
+    rng = np.random.default_rng(seed)
+    p = np.array([_frequency[name] for name in locations])
     first = np.searchsorted(np.cumsum(p) - 1e-9, rng.permutation((np.arange(n) + .5)/max(n, 1)))
-    second = (first + 1 + np.array([rng.choice(len(p) - 1, p=np.delete(np.roll(p, -k), 0)/(1 - p[k])) for k in first], int)) % len(p)
+    others = {k: np.delete(np.roll(p, -k), 0)/(1 - p[k]) for k in range(len(p))}    # those after location k, in a round
+    second = (first + 1 + np.array([rng.choice(len(p) - 1, p=others[k]) for k in first], int)) % len(p)
     labels = np.eye(len(p), dtype=np.float32)[first]
     twice = rng.random(n) < two
     labels[twice, second[twice]] = 1
     return labels
 
+# %% ../../nbs/library/data/04_simulate.ipynb #s66
 def _split(name, n, lines, size, microscope, seed):
     "One split: `n` cells on plates of about 60, each plate one line on one day"
     rng = np.random.default_rng([seed, *name.encode()])
-    labels, n_plates = random_labels(n, rng), max(len(lines), round(n/60))
+    labels = random_labels(n, rng)
+    n_plates = max(len(lines), round(n/60))
     on = rng.permutation(np.arange(n) % n_plates)
-    images, groups = np.empty((n, size, size, len(channels)), np.uint8), np.empty(n, object)
+    images = np.empty((n, size, size, len(channels)), np.uint8)
+    groups = np.empty(n, object)
     for p in range(n_plates):
         line = lines[p % len(lines)]
         images[on == p] = simulate_cells(labels[on == p], line, size, plate(microscope, rng), rng)
         groups[on == p] = f'{line}-{name}{p:02d}'
-    return ImageSet(images, labels, locations, channels, 'multi-label', groups.astype(str))
+    return ImageSet(
+        images=images,
+        labels=labels,
+        classes=locations,
+        channels=channels,
+        task='multi-label',
+        groups=groups.astype(str))
 
 def simulate(seed=0, size=64, n_train=1200, n_val=300, n_test=600, n_pool=1500, n_shift=400):
-    "Dataset of simulated cells: four lines in train, val, test and the unlabelled pool; a fifth line under another microscope in `shifts['microscope']`"
+    """`Dataset` of simulated cells: four lines in train, val, test and the unlabelled pool; a fifth line under another
+    microscope in `shifts['microscope']`"""
     *seen, unseen = cell_lines
     part = lambda name, n: _split(name, n, seen, size, default_microscope, seed)
-    shifts = dict(microscope=_split('microscope', n_shift, [unseen], size, shifted_microscope, seed)) if n_shift else {}
-    return Dataset(name='simulated', train=part('train', n_train), val=part('val', n_val), test=part('test', n_test),
-                   pool=part('pool', n_pool).unlabelled() if n_pool else None, shifts=shifts)
+    shifts = {}
+    if n_shift: shifts['microscope'] = _split('microscope', n_shift, [unseen], size, shifted_microscope, seed)
+    return Dataset(
+        name='simulated',
+        train=part('train', n_train),
+        val=part('val', n_val),
+        test=part('test', n_test),
+        pool=part('pool', n_pool).unlabelled() if n_pool else None,
+        shifts=shifts)

@@ -30,13 +30,14 @@ def _keep_classes(sets, fewest, source):
     total = sum(sets[n].counts() for n in ('train', 'val', 'test') if n in sets)
     small, keep = total[total < fewest], (total >= fewest).to_numpy()
     if keep.all(): return sets
-    if not keep.any(): raise LabelError(f'{source}: no class has min_images={fewest} images; the largest has {total.max()}')
+    if not keep.any():
+        raise LabelError(f'{source}: no class has min_images={fewest} images; the largest has {total.max()}')
     kept = {n: _without(s, keep) for n, s in sets.items()}
     few = ', '.join(f'{c} ({n})' for c, n in small.items() if n)
     others = f', the others {few}' if few else ''
     gone = sum(map(len, sets.values())) - sum(map(len, kept.values()))
-    warnings.warn(f'{source}: min_images={fewest} left out {len(small)} classes, {(small == 0).sum()} of them without any image'
-                  f'{others}; {gone} images with no other label left out')
+    warnings.warn(f'{source}: min_images={fewest} left out {len(small)} classes, '
+                  f'{(small == 0).sum()} of them without any image{others}; {gone} images with no other label left out')
     return kept
 
 def _without(s, keep):
@@ -107,7 +108,7 @@ def load(source,            # 'simulate', or the path of an npz, a CSV or a fold
          target=None,       # which labels, of layouts that have several: 'tissue' or 'nucleus' (PanNuke)
          cache=None,        # folder for decoded images, False for none
          **options):        # of `synaug.data.simulate.simulate`
-    "The `Dataset` at `source`. SourceError, ImageError, LabelError, LeakError: what is wrong with it, where, and what to do"
+    "The `Dataset` at `source`. SourceError, ImageError, LabelError, LeakError: what is wrong, where, and what to do"
     if str(source) == 'simulate':
         given = dict(size=size, min_images=min_images, task=task, split=split, target=target)
         d = _simulated({k: v for k, v in given.items() if v is not None} | dict(seed=seed) | options)
@@ -124,6 +125,7 @@ def load(source,            # 'simulate', or the path of an npz, a CSV or a fold
     d = _dataset(name or (path.resolve().name if path.is_dir() else path.stem), sets, seed)
     return _checked(d, found, size, cache) if check else d
 
+# %% ../../nbs/library/data/10_sources.ipynb #s18
 def _simulated(options):
     "The simulated data set; SourceError for an option that the simulation does not have"
     known = signature(simulate).parameters
@@ -147,24 +149,27 @@ def _copied_files(d, found, size, cache):
 
 # %% ../../nbs/library/data/10_sources.ipynb #c021
 def real_data(name):
-    "Path of the file or folder `name` in the folder that SYNAUG_DATA names; None, and one line that says so, where there is none"
+    """Path of the file or folder `name` in the folder that SYNAUG_DATA names; None, and one line that says so, where
+    there is none"""
     folder = os.environ.get('SYNAUG_DATA')
     if folder and (Path(folder).expanduser()/name).exists(): return Path(folder).expanduser()/name
     print(f'skipped: SYNAUG_DATA names no folder with {name}')
 
 # %% ../../nbs/library/data/10_sources.ipynb #c042
 def metadata(source, size=None, cache=None):
-    """What is known of each image of `source` besides its pixels, by `image_hashes` at this `size`: file, labels, group, split,
-    and what layout, manifest or sheet add. SourceError if the source is no set of files, or its sheet cannot be read"""
+    """What is known of each image of `source` besides its pixels, by `image_hashes` at this `size`: file, labels,
+    group, split, and what layout, manifest or sheet add. SourceError if the source is no set of files, or its sheet
+    cannot be read"""
     found = open_source(source)[1]
     if not isinstance(found, Listing):
-        raise SourceError(f'{source}: an npz says nothing about single images; metadata needs a folder or a manifest CSV')
+        raise SourceError(f'{source}: an npz says nothing about single images; '
+                          'metadata needs a folder or a manifest CSV')
     known = found.described().assign(image=image_hashes(found.images(size, cache)))
     return known.drop_duplicates('image').set_index('image')
 
 # %% ../../nbs/library/data/10_sources.ipynb #c049
 def at_size(s, size):
-    """The images of the `ImageSet` `s` at `(size, size)`: their centred square, antialiased bicubic. The guards know them by
-    the images they were made from"""
+    """The images of the `ImageSet` `s` at `(size, size)`: their centred square, antialiased bicubic. The guards know
+    them by the images they were made from"""
     if tuple(s.size) == (size, size): return s
     return replace(s, images=np.stack([resize(image, size) for image in s.images]), origin=seen(s))

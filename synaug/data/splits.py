@@ -19,8 +19,8 @@ def _strata(s):
     return np.hstack([positive, none]), [*s.classes, 'no label']
 
 def budget(s, labels_per_class, seed=0):
-    """A random subset of the image set `s` with at least `labels_per_class` images of every class, as few more as labels
-    shared between classes force; or a share such as '5%' of the images of every class.
+    """A random subset of the image set `s` with at least `labels_per_class` images of every class, as few more as
+    labels shared between classes force; or a share such as '5%' of the images of every class.
     BudgetError if a class has fewer, or none in the share"""
     if isinstance(labels_per_class, str): return _budget_share(s, labels_per_class, seed)
     strata, names = _strata(s)
@@ -28,8 +28,9 @@ def budget(s, labels_per_class, seed=0):
     short = [f'{n} has {h}' for n, h in zip(names, have) if h < labels_per_class and n != 'no label']
     if labels_per_class < 1 or short:
         why = ', '.join(short) or 'the number must be at least 1'
-        raise BudgetError(f'labels_per_class={labels_per_class}: every class needs that many training images, but {why}; '
-                          f'choose 1 to {int(have[:s.n_classes].min())}')
+        most = int(have[:s.n_classes].min())
+        raise BudgetError(f'labels_per_class={labels_per_class}: every class needs that many training images, '
+                          f'but {why}; choose 1 to {most}')
     order = np.random.default_rng([seed, 71]).permutation(len(s))
     chosen = np.zeros(len(s), bool)
     for k in np.argsort(have, kind='stable'):
@@ -63,8 +64,8 @@ def _budget_share(s, share, seed):
 
 # %% ../../nbs/library/data/03_splits.ipynb #c014
 def split_by_group(s, fractions=(.7, .1, .2), seed=0, draws=200):
-    """Parts of the image set `s` of about these fractions; no group straddles two parts, and class balance is kept as well
-    as groups allow. LeakError if there are fewer groups than parts"""
+    """Parts of the image set `s` of about these fractions; no group straddles two parts, and class balance is kept as
+    well as groups allow. LeakError if there are fewer groups than parts"""
     rng = np.random.default_rng([seed, 73])
     strata = _strata(s)[0].astype(float)
     if s.groups is None: return tuple(s[part] for part in _by_image(strata, fractions, rng))

@@ -44,7 +44,7 @@ def views_of(
     scales=None,    # per pool: pixels of a view per pixel of the pool; None: 1
     device='cpu',
 ):
-    "`draw(generator, n)`: random windows in random orientation, `(n, C, *size)` in [-1, 1]. ImageError if a pool is small"
+    "`draw(generator, n)`: random windows of random orientation, `(n, C, *size)` in [-1, 1]. ImageError if too small"
     scales = scales or [1.]*len(pools)
     windows = [tuple(round(side/scale) for side in size) for scale in scales]
     _check_windows(pools, windows, size)
@@ -94,7 +94,7 @@ def padded(x, multiple):
     return F.pad(x, (0, -x.shape[3] % multiple, 0, -x.shape[2] % multiple), mode='reflect')
 
 def encode(vae, x, multiple):
-    "Mean and standard deviation `(N, c, h, w)` of the latents of images `(N, C, H, W)` in [-1, 1], scaled by `scaling_factor`"
+    "Mean and standard deviation `(N, c, h, w)` of the latents of images `(N, C, H, W)`, scaled by `scaling_factor`"
     posterior = vae.encode(padded(x, multiple)).latent_dist
     return posterior.mean*vae.config.scaling_factor, posterior.std*vae.config.scaling_factor
 
@@ -174,7 +174,7 @@ class Adversary:
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr, betas=(.5, .9), weight_decay=0.)
 
     def loss(self, x, y, reconstruction):
-        "One step of the discriminator on images `x` and reconstructions `y`; then the loss of `y` for not passing for real"
+        "One step of the discriminator on images `x` and reconstructions `y`; then what `y` lose as fakes"
         judged = hinge(self.net(x), self.net(y.detach()))
         self.optimizer.zero_grad()
         judged.backward()

@@ -14,7 +14,7 @@ from string import Formatter
 
 from ..arms import parse
 from ..data.splits import budget
-from ..errors import ArmError, BackboneError, BudgetError, CurationError, GeneratorError, LossError, SourceError, StudyError
+from ..errors import ArmError, BudgetError, CurationError, GeneratorError, SourceError, StudyError
 from .notebook import nearest
 
 # %% ../../nbs/library/study/02_checks.ipynb #c008
@@ -34,18 +34,26 @@ def _per_class(name, value):
 
 # %% ../../nbs/library/study/02_checks.ipynb #c011
 def _network(name, value):
-    from synaug.classifiers.backbones import architectures
-    known = ['compact', *architectures]
-    if value not in known: raise BackboneError(f'there is no network {value!r}; {nearest(value, known)}')
+    from synaug.classifiers.backbones import check_network
+    check_network(value)
 
 def _recipe(name, value):
     from synaug.classifiers.recipes import recipe_called
     recipe_called(value)
 
 def _loss(name, value):
-    from synaug.classifiers.losses import losses
-    known = list(dict.fromkeys(['default', *losses]))
-    if value not in known: raise LossError(f'there is no loss {value!r}; {nearest(value, known)}')
+    from synaug.classifiers.losses import loss_called
+    loss_called(value)
+
+def _sampler(name, value):
+    from synaug.generators.diffusion import check_sampler
+    check_sampler(value)
+
+def _objective(name, value):
+    from synaug.generators.diffusion import objectives
+    from synaug.generators.latent import latent_objectives
+    known = [*objectives, *latent_objectives]
+    if value not in known: raise GeneratorError(f'there is no objective {value!r}; {nearest(value, known)}')
 
 def _device(name, value):
     from synaug.training import device_called
@@ -100,6 +108,8 @@ CHECKS = {
     'network': _network,
     'recipe': _recipe,
     'loss': _loss,
+    'sampler': _sampler,
+    'objective': _objective,
     'device': _device,
     'modules': _modules,
     'template': _template,
@@ -174,9 +184,10 @@ def _check_fit(data, values):
         loss_function(loss, data.train.task)
     if network != 'compact' and _passes('network', network):
         import torch
-        from synaug.classifiers.backbones import backbone
+        from synaug.classifiers.backbones import network_called
         options = dict(patch_size=values['patch_size']) if values.get('patch_size') else {}
-        with torch.device('meta'): backbone(network, **options)(data.train.n_channels, data.train.n_classes, data.train.size)
+        train, build = data.train, network_called(network, **options)
+        with torch.device('meta'): build(train.n_channels, train.n_classes, train.size)
 
 # %% ../../nbs/library/study/02_checks.ipynb #c026
 def _arguments(values):
