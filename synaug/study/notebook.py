@@ -32,7 +32,8 @@ def notebook_parameters(notebook):
     """Name -> default of the cell tagged `parameters`.
     StudyError if there is none, or it holds anything but `name = value` lines"""
     tagged = [c for c in notebook_cells(notebook) if 'parameters' in c['metadata'].get('tags', [])]
-    if not tagged: raise StudyError(f"{notebook} has no cell tagged 'parameters'; tag the cell that sets its parameters")
+    if not tagged:
+        raise StudyError(f"{notebook} has no cell tagged 'parameters'; tag the cell that sets its parameters")
     cell = f"{notebook}: the cell tagged 'parameters'"
     try: found = dict(map(_name_and_value, ast.parse(''.join(tagged[0]['source'])).body))
     except (SyntaxError, ValueError): raise StudyError(f'{cell} must hold plain lines such as steps = 100') from None

@@ -97,7 +97,7 @@ def _alone_in(out):
 
 # %% ../../nbs/library/study/09_runner.ipynb #c014
 def _finish(part, code):
-    "Give the folder of a run its final name if it ended well; else why it did not: None or (folder, exception, message)"
+    "Give the folder of a run that ended well its final name; of another (folder, exception, message)"
     if code or not (part/'rows.parquet').exists(): return part, *failure(part, code)
     final = part.with_suffix('')
     if not (part/'log.txt').stat().st_size: (part/'log.txt').unlink()
@@ -131,7 +131,7 @@ def _raise_failures(failed, total):
 
 # %% ../../nbs/library/study/09_runner.ipynb #c016
 def run_study(study, out, workers=None, command=''):
-    """Run what is not finished of `study` in folder `out`, then write ledger, verdict and report; the path of the report.
+    """Run what is not finished of `study` in folder `out`, then write ledger, verdict and report; the report's path.
     Errors of the study, its data or `out` are raised before anything is written;
     RunFailed (StudyError if the fault is the user's) after all other runs ended"""
     out = Path(out).resolve()
