@@ -38,7 +38,7 @@ def oracle_images(train, drawn, n, seed=0):
     rest = np.flatnonzero(~np.isin(image_hashes(train.images), image_hashes(drawn.images)))
     if len(rest) < n:
         raise BudgetError(f'an oracle arm needs {n} labelled training images beyond the {len(drawn)} drawn, but '
-                          f'{len(rest)} are left; lower labels_per_class or the amount, or leave the oracle out of arms')
+                          f'{len(rest)} are left; lower labels_per_class or the amount, or leave the oracle out')
     return train[np.random.default_rng([seed, 227]).permutation(rest)[:n]]
 
 def shuffled(s, seed=0):

@@ -73,7 +73,7 @@ def _pairs(model, both, real, partner, n, generator):
     return z, y, z_syn, y_syn, beta(n//2, generator).to(x.device)
 
 def mix_loss(model, both, loss, real, partner, n, share, generator, reduction='image'):
-    "Mix Loss (Lin & Cao 2025): per pair, lambda * real loss + (1 - lambda) * partner loss; with 'batch', of batch means"
+    "Mix Loss (Lin & Cao 2025): per pair, lambda * real loss + (1 - lambda) * partner loss; 'batch': of batch means"
     z, y, z_syn, y_syn, lam = _pairs(model, both, real, partner, n, generator)
     of_real, of_partner = loss(model.head(z), y), loss(model.head(z_syn), y_syn)
     if reduction == 'batch': of_real, of_partner = of_real.mean(), of_partner.mean()
