@@ -139,7 +139,7 @@ def _chains(tree):
             names = ast.unparse(node).split('.')
             if all(name.isidentifier() for name in names): yield names, id(node) in called
 
-# %% ../../nbs/library/study/01_notebook.ipynb
+# %% ../../nbs/library/study/01_notebook.ipynb #eb44e520
 def _lost(room, names, called=False):
     "(name, room) at which a chain of names from a room leads nowhere; None if it arrives"
     for i, name in enumerate(names):
