@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['targets', 'text_encoders', 'add_lora', 'read_weights', 'min_snr_weights', 'encoded', 'Denoiser', 'OrientedLatents',
-           'adamw_for', 'denoising_error', 'train_lora', 'LoraGenerator', 'save', 'load']
+           'adamw_for', 'denoising_error', 'train_lora', 'drawn_metadata', 'LoraGenerator', 'save', 'load']
 
 # %% ../../nbs/library/generators/09_lora.ipynb #c003
 import json
@@ -22,6 +22,7 @@ from ..data.images import ImageSet
 from ..data.seen import Seen, seen
 from ..errors import GeneratorError, LabelError, PipelineError
 from .channels import ChannelMap
+from .diffusion import requested
 from synaug.generators.pipelines import (
     check_lengths, generate, in_words, load_pipeline, pipeline_fingerprint, pipeline_seen, prompts, quiet,
     to_size, working_size)
@@ -234,6 +235,19 @@ def train_lora(
     return losses.numpy(), name
 
 # %% ../../nbs/library/generators/09_lora.ipynb #c037
+def _rows(metadata, n):
+    "Metadata, a DataFrame or None, as a list of `n` dicts"
+    return [{}]*n if metadata is None else pd.DataFrame(metadata).to_dict('records')
+
+def drawn_metadata(known, wanted, seed=0):
+    "For each of the `wanted` words the metadata of a random one of the `known` pairs (words, metadata) with them"
+    rng, rows = np.random.default_rng([seed, 97]), []
+    for words in wanted:
+        same = [row for its_words, row in known if its_words == words] or [row for _, row in known]
+        rows.append(same[rng.integers(len(same))])
+    return rows
+
+# %% ../../nbs/library/generators/09_lora.ipynb #c041
 @dataclass(frozen=True, eq=False)
 class LoraGenerator:
     "A text-to-image pipeline with low-rank additions fitted on a labelled `ImageSet`"
@@ -332,31 +346,21 @@ class LoraGenerator:
         """The prompts for label rows.
 
         What the template asks and `metadata` does not say is drawn from training images with the same labels"""
-        if metadata is not None: return prompts(labels, self.classes, self.template, _rows(metadata, len(labels)))
-        rng, rows = np.random.default_rng([seed, 97]), []
-        for words in in_words(labels, self.classes):
-            same = [row for its_words, row in self.known if its_words == words] or [row for _, row in self.known]
-            rows.append(same[rng.integers(len(same))])
+        if metadata is not None: rows = _rows(metadata, len(labels))
+        else: rows = drawn_metadata(self.known, in_words(labels, self.classes), seed)
         return prompts(labels, self.classes, self.template, rows)
 
     def sample(self, labels, guidance=2., steps=12, metadata=None, seed=0, batch_size=32, progress=True):
         """An `ImageSet` with exactly the requested `labels` `(N, K)`, in their order.
 
         GeneratorError for labels of other classes"""
-        labels = np.asarray(labels, np.float32)
-        if labels.ndim != 2 or labels.shape[1] != len(self.classes):
-            raise GeneratorError(f'labels must be (N, {len(self.classes)}) for classes {self.classes}; '
-                                 f'found {labels.shape}')
+        labels = requested(labels, self.classes)
         texts = self.prompts(labels, metadata, seed)
         rgb = generate(self.pipe, texts, self.size, guidance, steps, seed, batch_size, progress)
         images = self.channel_map.inverse(rgb, np.dtype(self.dtype))
         return ImageSet(images, labels, self.classes, self.channels, self.task, origin=self.seen)
 
-def _rows(metadata, n):
-    "Metadata, a DataFrame or None, as a list of `n` dicts"
-    return [{}]*n if metadata is None else pd.DataFrame(metadata).to_dict('records')
-
-# %% ../../nbs/library/generators/09_lora.ipynb #c056
+# %% ../../nbs/library/generators/09_lora.ipynb #c060
 _facts = ('base', 'classes', 'channels', 'task', 'size', 'dtype', 'template', 'known', 'rank', 'alpha', 'optimizer',
           'base_recorded')
 
@@ -381,15 +385,15 @@ def save(generator, folder):
     text = json.dumps(facts, default=lambda v: v.item())
     write(folder/'generator.json', lambda path: path.write_text(text))
 
-# %% ../../nbs/library/generators/09_lora.ipynb #c057
+# %% ../../nbs/library/generators/09_lora.ipynb #c061
 def load(folder, base=None, device=None):
     """Read a generator written by `save`; `base` where its base has moved.
 
-    PipelineError if there is none, or the base is not the one it was fitted on"""
+    GeneratorError if there is none, PipelineError if the base is not the one it was fitted on"""
     folder = Path(folder)
     if not (folder/'generator.json').exists():
-        raise PipelineError(f'no generator in {folder}: generator.json is missing '
-                            '(LoRA weights that others made are taken by LoraGenerator.from_weights)')
+        raise GeneratorError(f'no generator in {folder}: generator.json is missing '
+                             '(LoRA weights that others made are taken by LoraGenerator.from_weights)')
     facts = json.loads((folder/'generator.json').read_text())
     base = str(base or facts['base'])
     pipe = load_pipeline(base, device)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['read_pool', 'captions', 'pictures', 'byte_pairs', 'make_tokenizer', 'recoloured', 'make_autoencoder',
-           'train_autoencoder', 'make_text_encoder', 'make_unet', 'CaptionedUNet', 'CaptionedPictures',
-           'SmallDiffusion', 'save', 'load']
+           'train_autoencoder', 'make_text_encoder', 'make_unet', 'CaptionedUNet', 'CaptionedPictures', 'untrained',
+           'train_on_latents', 'SmallDiffusion', 'save', 'load']
 
 # %% ../../nbs/library/generators/08_text_to_image.ipynb #c003
 import hashlib
@@ -19,7 +19,7 @@ from pathlib import Path
 from torch import nn
 
 from ..augment import turned
-from ..data.images import ImageSet, default_channels
+from ..data.npz import read_npz
 from ..data.seen import Seen, seen
 from ..data.sources import load as load_images
 from ..errors import GeneratorError, PipelineError
@@ -36,11 +36,8 @@ def read_pool(source):
     An npz that holds nothing but `pool_images` is a pool too"""
     source = Path(source)
     if source.suffix.lower() == '.npz' and source.exists():
-        with np.load(source, allow_pickle=False) as z:
-            if [k for k in z.files if k.endswith('_images')] == ['pool_images']:
-                images, groups = z['pool_images'], z.get('pool_groups')
-                if images.ndim == 3: images = images[..., None]
-                return [ImageSet(images, None, (), default_channels(images.shape[3]), groups=groups)]
+        with np.load(source, allow_pickle=False) as z: images = [k for k in z.files if k.endswith('_images')]
+        if images == ['pool_images']: return [read_npz(source, task='multi-class')['pool']]
     d = load_images(source)
     return [s for s in (d.train, d.pool) if s is not None]
 
@@ -169,18 +166,46 @@ class CaptionedPictures:
         return placed(turned(x, generator), self.device), numbers[:, None].float().to(self.device)
 
 # %% ../../nbs/library/generators/08_text_to_image.ipynb #c037
+def untrained(texts, size, widths, autoencoder_widths, text_width, seed=0):
+    "(tokenizer, text encoder, autoencoder, UNet) for pictures of `size` pixels and the words of `texts`"
+    tokenizer = make_tokenizer(texts)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        vae = make_autoencoder(size, autoencoder_widths)
+        text_encoder = make_text_encoder(tokenizer, text_width)
+        unet = make_unet(size >> (len(autoencoder_widths)-1), widths, text_width)
+    return tokenizer, text_encoder, vae, unet
+
+# %% ../../nbs/library/generators/08_text_to_image.ipynb #c040
 _levels = dict(beta_schedule='scaled_linear', beta_start=.00085, beta_end=.012, clip_sample=False, steps_offset=1)
 
-def _pipeline(vae, text_encoder, tokenizer, unet, schedule):
+def train_on_latents(tokenizer, text_encoder, vae, unet, captioned, steps, prediction='v_prediction', **training):
+    "(pipeline, loss per step) of UNet and text encoder on latents of `captioned` pictures; `training` as in `descend`"
+    from diffusers import DDPMScheduler
+    device = vae.device
+    def latents(generator, n):
+        x, number = captioned.draw(generator, n)
+        with torch.no_grad(), autocast(device): z = vae.encode(x).latent_dist
+        noise = torch.randn(z.mean.shape, generator=generator).to(device)
+        return placed((z.mean + z.std*noise).float(), device), number
+    schedule = DDPMScheduler(1000, prediction_type=prediction, **_levels)
+    objective = schedule_objective(schedule.alphas_cumprod, prediction)
+    tokens = tokenizer([*captioned.texts, ''], padding='max_length', truncation=True, return_tensors='pt').input_ids
+    net = CaptionedUNet(unet, text_encoder, tokens).to(device, memory_format=torch.channels_last)
+    net, losses = fit_denoiser(net, latents, objective, steps, **training)
+    return _pipeline(tokenizer, net.text_encoder, vae, net.unet, schedule), losses.numpy()
+
+def _pipeline(tokenizer, text_encoder, vae, unet, schedule):
     "The pipeline of these parts, in the memory layout in which they will be loaded"
     with quiet():
         from diffusers import StableDiffusionPipeline
-        vae, text_encoder, unet = (
-            part.eval().to(memory_format=torch.contiguous_format) for part in (vae, text_encoder, unet))
+        text_encoder, vae, unet = (
+            part.eval().to(memory_format=torch.contiguous_format) for part in (text_encoder, vae, unet))
         return with_solver(StableDiffusionPipeline(
             vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=schedule,
             safety_checker=None, feature_extractor=None, requires_safety_checker=False))
 
+# %% ../../nbs/library/generators/08_text_to_image.ipynb #c042
 @dataclass(frozen=True, eq=False)
 class SmallDiffusion:
     "A text-to-image pipeline, what it was told about its pictures, and which they were"
@@ -204,39 +229,21 @@ class SmallDiffusion:
         seed=0, device=None, progress=True,
     ):
         "Train on `pools`, all equally often. GeneratorError for no pools, or a size that cannot be halved often enough"
-        from diffusers import DDPMScheduler
-        device = device_called(device)
         if not pools: raise GeneratorError('no pools: give at least one pair of a kind and an image set')
         stride = 2**(len(autoencoder_widths) + len(widths) - 2)
         if size % stride:
-            raise GeneratorError(f'size={size} must be a multiple of {stride} for autoencoder_widths={autoencoder_widths} '
-                                 f'and widths={widths}')
-        captioned = CaptionedPictures(pools, size, device)
-        tokenizer = make_tokenizer(captioned.texts)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            vae = make_autoencoder(size, autoencoder_widths).to(device, memory_format=torch.channels_last)
-            text_encoder = make_text_encoder(tokenizer, text_width)
-            unet = make_unet(size >> (len(autoencoder_widths)-1), widths, text_width)
-
+            raise GeneratorError(f'size={size} must be a multiple of {stride} for '
+                                 f'autoencoder_widths={autoencoder_widths} and widths={widths}')
+        captioned = CaptionedPictures(pools, size, device_called(device))
+        tokenizer, text_encoder, vae, unet = untrained(
+            captioned.texts, size, widths, autoencoder_widths, text_width, seed)
         def shown(generator, n): return captioned.draw(generator, n)[0]
+        vae = vae.to(captioned.device, memory_format=torch.channels_last)
         training = dict(batch_size=batch_size, lr=lr, muon_lr=muon_lr, seed=seed, progress=progress)
         vae, autoencoder_losses = train_autoencoder(vae, shown, autoencoder_steps, **training)
-
-        def latents(generator, n):
-            x, number = captioned.draw(generator, n)
-            with torch.no_grad(), autocast(device): z = vae.encode(x).latent_dist
-            noise = torch.randn(z.mean.shape, generator=generator).to(device)
-            return placed((z.mean + z.std*noise).float(), device), number
-
-        schedule = DDPMScheduler(1000, prediction_type=prediction, **_levels)
-        objective = schedule_objective(schedule.alphas_cumprod, prediction)
-        tokens = tokenizer([*captioned.texts, ''], padding='max_length', truncation=True, return_tensors='pt').input_ids
-        net = CaptionedUNet(unet, text_encoder, tokens).to(device, memory_format=torch.channels_last)
-        net, losses = fit_denoiser(net, latents, objective, steps, **training)
-        pipe = _pipeline(vae, net.text_encoder, tokenizer, net.unet, schedule)
+        pipe, losses = train_on_latents(tokenizer, text_encoder, vae, unet, captioned, steps, prediction, **training)
         return cls(pipe=pipe, captions=tuple(captioned.texts), seen=seen(*(s for _, s in pools)),
-                   autoencoder_losses=autoencoder_losses, losses=losses.numpy())
+                   autoencoder_losses=autoencoder_losses, losses=losses)
 
     def sample(self, texts, guidance=2., steps=12, seed=0, batch_size=32, progress=True):
         "A picture for each text: `(N, size, size, 3)` uint8"
@@ -248,7 +255,7 @@ class SmallDiffusion:
         "Side of its pictures in pixels"
         return self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor
 
-# %% ../../nbs/library/generators/08_text_to_image.ipynb #c041
+# %% ../../nbs/library/generators/08_text_to_image.ipynb #c046
 def _weights_hash(folder):
     "Hash of all safetensors files below a folder"
     digest = hashlib.blake2b(digest_size=12)
