@@ -27,7 +27,7 @@ from synaug.classifiers import recipes, train as training
 from synaug.classifiers.mixing import add
 from synaug.classifiers.networks import CompactResNet
 from synaug.classifiers.train import train
-from synaug.data import images, layouts, seen as seeing, sources
+from synaug.data import layouts, seen as seeing, sources
 from synaug.data.images import Dataset, ImageSet, concat
 from synaug.data.seen import check_leaks, check_unseen, image_hashes
 from synaug.data.simulate import simulate
