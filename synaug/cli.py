@@ -14,25 +14,31 @@ import typer
 from pathlib import Path
 from typing import Annotated
 
+from .errors import RunFailed, SynaugError
+
 # %% ../nbs/library/90_cli.ipynb #c005
+def _verdict_cell(rows):
+    "Difference, interval and verdict of one row, if there is one"
+    import pandas as pd
+    if not len(rows): return ''
+    v = rows.iloc[0]
+    interval = '' if pd.isna(v.low) else f' ({v.low:+.3f} to {v.high:+.3f})'
+    style = dict(helps='green', hurts='red').get(v.verdict)
+    verdict = f'[{style}]{v.verdict}[/]' if style else v.verdict
+    return f'{v.difference:+.3f}{interval}\n{verdict}'
+
 def verdict_table(verdict, metric, baseline):
     "A rich table of the rows of `verdict` for one metric: an arm per row (of each grid point), a split per column"
-    import pandas as pd
     from rich.table import Table
     rows = verdict[verdict.metric == metric]
-    grid, splits = list(verdict.columns[:verdict.columns.get_loc('arm')]), list(rows.split.unique())
-    table = Table('', *splits, title=f'{metric}: difference to {baseline}', title_justify='left', show_lines=True)
-    colours = dict(helps='green', hurts='red')
+    grid = list(verdict.columns[:verdict.columns.get_loc('arm')])
+    splits = list(rows.split.unique())
+    title = f'{metric}: difference to {baseline}'
+    table = Table('', *splits, title=title, title_justify='left', show_lines=True)
     for key, here in rows.groupby([*grid, 'arm'], sort=False):
-        cells = []
-        for split in splits:
-            v = here[here.split == split]
-            if not len(v): cells.append(''); continue
-            v = v.iloc[0]
-            interval = '' if pd.isna(v.low) else f' ({v.low:+.3f} to {v.high:+.3f})'
-            style = colours.get(v.verdict)
-            cells.append(f'{v.difference:+.3f}{interval}\n' + (f'[{style}]{v.verdict}[/]' if style else v.verdict))
-        table.add_row(' '.join([f'{k}={x}' for k, x in zip(grid, key)] + [key[-1]]), *cells)
+        point = [f'{name}={value}' for name, value in zip(grid, key)]
+        cells = [_verdict_cell(here[here.split == split]) for split in splits]
+        table.add_row(' '.join([*point, key[-1]]), *cells)
     return table
 
 # %% ../nbs/library/90_cli.ipynb #c009
@@ -43,23 +49,31 @@ def print_outcome(out):
     from synaug.verdicts.words import summary_sentence
     from synaug.study.ledger import read_settings
     settings, verdict = read_settings(out), pd.read_csv(Path(out)/'verdict.csv')
+    metric, baseline = settings['metric'], settings['baseline']
     if not len(verdict):
-        print(f"only the arm {settings['baseline']} was run: nothing to compare")
+        print(f'only the arm {baseline} was run: nothing to compare')
         return
-    metric, splits = settings['metric'], list(verdict.split.unique())
+    splits = list(verdict.split.unique())
+    split = 'test' if 'test' in splits else splits[0]
     console = Console()
-    console.print(verdict_table(verdict, metric, settings['baseline']))
-    console.print(summary_sentence(verdict, metric=metric, split='test' if 'test' in splits else splits[0], margin=settings['margin']), markup=False, highlight=False)
+    console.print(verdict_table(verdict, metric, baseline))
+    sentence = summary_sentence(verdict, metric=metric, split=split, margin=settings['margin'])
+    console.print(sentence, markup=False, highlight=False)
 
 # %% ../nbs/library/90_cli.ipynb #c010
+_PLAN_NOTE = ('SD: of the paired differences. detectable: the effect this study could have found with that power. '
+              'Counts allow for the uncertainty of the SD.')
+
 def plan_table(table, effect, metric, split, power, by=()):
     "A rich table of `planning.plan_study`"
     from rich.table import Table
-    shown = Table(title=f'finding {effect:+g} {metric} on {split} with {power:.0%} power', title_justify='left', caption_justify='left',
-                  caption='SD: of the paired differences. detectable: the effect this study could have found with that power. Counts allow for the uncertainty of the SD.')
+    title = f'finding {effect:+g} {metric} on {split} with {power:.0%} power'
+    shown = Table(title=title, title_justify='left', caption=_PLAN_NOTE, caption_justify='left')
     for name in (*by, 'arm', 'replicates so far', 'SD', 'detectable', 'replicates needed'): shown.add_column(name)
     for row in table.to_dict('records'):
-        shown.add_row(*(str(row[b]) for b in by), row['arm'], str(row['n']), f"{row['sd']:.3f}", f"{row['detectable']:.3f}", str(row['replicates']))
+        point = [str(row[name]) for name in by]
+        numbers = [str(row['n']), f"{row['sd']:.3f}", f"{row['detectable']:.3f}", str(row['replicates'])]
+        shown.add_row(*point, row['arm'], *numbers)
     return shown
 
 # %% ../nbs/library/90_cli.ipynb #c013
@@ -72,14 +86,22 @@ def print_near_duplicates(dataset, most=10, console=None):
     if not len(pairs): return
     shown, console = Table(box=None, pad_edge=False), console or Console()
     for name in ('split', 'image', 'also in', 'as image', 'similarity', 'of detail'): shown.add_column(name)
-    for row in pairs.head(most).itertuples(index=False): shown.add_row(row.split, str(row.index), row.other, str(row.other_index), f'{row.similarity:.3f}', f'{row.detail:.3f}')
+    for row in pairs.head(most).itertuples(index=False):
+        where = row.split, str(row.index), row.other, str(row.other_index)
+        shown.add_row(*where, f'{row.similarity:.3f}', f'{row.detail:.3f}')
+    plural = 's'*(len(pairs) != 1)
     rest = f'; the {most} most alike' if len(pairs) > most else ''
-    console.print(f'note: {len(pairs)} pair{"s"*(len(pairs) != 1)} of images in different splits look like the same picture{rest}', style='yellow', markup=False, highlight=False, soft_wrap=True)
+    note = f'note: {len(pairs)} pair{plural} of images in different splits look like the same picture{rest}'
+    console.print(note, style='yellow', markup=False, highlight=False, soft_wrap=True)
     console.print(shown)
 
 # %% ../nbs/library/90_cli.ipynb #c017
-app = typer.Typer(help='Would diffusion-made images help my classifier on images it has never seen? Trials that may answer no.', no_args_is_help=True,
-                  add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help='Would diffusion-made images help my classifier on images it has never seen? Trials that may answer no.',
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 def _print_version(wanted: bool):
     if not wanted: return
@@ -87,32 +109,44 @@ def _print_version(wanted: bool):
     print(__version__)
     raise typer.Exit()
 
+_Version = typer.Option('--version', help='Print the version.', callback=_print_version, is_eager=True)
+
 @app.callback()
-def _options(version: Annotated[bool, typer.Option('--version', help='Print the version.', callback=_print_version, is_eager=True)] = False): pass
+def _options(version: Annotated[bool, _Version] = False):
+    pass
 
 def _took(seconds): return f'{seconds/60:.1f} minutes' if seconds > 90 else f'{seconds:.0f} seconds'
 
+# %% ../nbs/library/90_cli.ipynb #69f94687
+_Study = typer.Argument(metavar='STUDY', help='A study file, or the name of a shipped study (see: synaug studies).')
+_Settings = typer.Option(
+    '-p', metavar='NAME=VALUE', help='A parameter of the notebook, such as -p labels_per_class=20; may be repeated.')
+_Replicates = typer.Option(
+    help='How many independent replicates; more can be added later.', show_default='as the study says')
+_Workers = typer.Option(help='How many runs at a time.', show_default='one per core')
+_Out = typer.Option(
+    metavar='DIR', help='Folder of the results; an interrupted study continues there.', show_default='runs/STUDY')
+
 @app.command()
 def run(
-    study: Annotated[str, typer.Argument(metavar='STUDY', help='A study file, or the name of a shipped study (see: synaug studies).')],
-    p: Annotated[list[str], typer.Option('-p', metavar='NAME=VALUE', help='A parameter of the notebook, such as -p labels_per_class=20; may be repeated.')] = [],
-    replicates: Annotated[int, typer.Option(help='How many independent replicates; more can be added later.', show_default='as the study says')] = None,
-    workers: Annotated[int, typer.Option(help='How many runs at a time.', show_default='one per core')] = None,
-    out: Annotated[Path, typer.Option(metavar='DIR', help='Folder of the results; an interrupted study continues there.', show_default='runs/STUDY')] = None,
+    study: Annotated[str, _Study],
+    p: Annotated[list[str], _Settings] = [],
+    replicates: Annotated[int, _Replicates] = None,
+    workers: Annotated[int, _Workers] = None,
+    out: Annotated[Path, _Out] = None,
 ):
     "Run a study, or what is left of it, and print the verdict."
-    from synaug.errors import RunFailed
     from synaug.study.file import read_study
     from synaug.study.runner import run_study
     began = time.time()
     found = read_study(study, p, replicates)
     out = out or Path('runs')/found.name
     command = shlex.join(['synaug', *sys.argv[1:]])
-    try:
-        report = run_study(found, out, workers, command)
+    try: report = run_study(found, out, workers, command)
     except KeyboardInterrupt:
-        done = len([p for p in out.glob('runs/*/rows.parquet') if p.parent.suffix != '.part'])
-        print(f'stopped with {done} finished runs in {out}; the same command continues: {command}', file=sys.stderr)
+        finished = [p for p in out.glob('runs/*/rows.parquet') if p.parent.suffix != '.part']
+        says = f'stopped with {len(finished)} finished runs in {out}; the same command continues: {command}'
+        print(says, file=sys.stderr)
         raise typer.Exit(130)
     except RunFailed:
         if (Path(out)/'verdict.csv').exists(): print_outcome(out)
@@ -120,11 +154,12 @@ def run(
     print_outcome(out)
     print(f'report: {report} ({_took(time.time() - began)})')
 
+# %% ../nbs/library/90_cli.ipynb #356d4366
+_Folder = typer.Argument(metavar='DIR', help='The folder of a study.')
+_Page = typer.Option(metavar='FILE', help='Also keep the report as a notebook, to commit or to publish.')
+
 @app.command()
-def report(
-    folder: Annotated[Path, typer.Argument(metavar='DIR', help='The folder of a study.')],
-    page: Annotated[Path, typer.Option(metavar='FILE', help='Also keep the report as a notebook, to commit or to publish.')] = None,
-):
+def report(folder: Annotated[Path, _Folder], page: Annotated[Path, _Page] = None):
     "Rebuild ledger, verdict and report from the finished runs of a study."
     from synaug.study.pages import save_page, write_report
     path = write_report(folder)
@@ -132,61 +167,80 @@ def report(
     print_outcome(folder)
     print(f'report: {path}')
 
+_Pilot = typer.Argument(metavar='DIR', help='The folder of a finished study, the pilot.')
+_Effect = typer.Option(help='The true difference to the baseline that should be found, such as 0.03.')
+_Metric = typer.Option(help='Of which score.', show_default='as the study says')
+_Split = typer.Option(help='On which split.')
+_Power = typer.Option(help='The chance of finding it.')
+
 @app.command()
 def plan(
-    folder: Annotated[Path, typer.Argument(metavar='DIR', help='The folder of a finished study, the pilot.')],
-    effect: Annotated[float, typer.Option(help='The true difference to the baseline that should be found, such as 0.03.')],
-    metric: Annotated[str, typer.Option(help='Of which score.', show_default='as the study says')] = None,
-    split: Annotated[str, typer.Option(help='On which split.')] = 'test',
-    power: Annotated[float, typer.Option(help='The chance of finding it.')] = .8,
+    folder: Annotated[Path, _Pilot],
+    effect: Annotated[float, _Effect],
+    metric: Annotated[str, _Metric] = None,
+    split: Annotated[str, _Split] = 'test',
+    power: Annotated[float, _Power] = .8,
 ):
     "Print how many replicates find an effect of this size, judging by the spread in a finished study."
     from rich.console import Console
     from synaug.verdicts.planning import plan_study
     from synaug.study.ledger import collect, comparable, read_settings, varied
     settings = read_settings(folder)
-    metric = metric or settings['metric']
-    table = plan_study(comparable(collect(folder), settings['baseline']), effect, metric, split, settings['baseline'], power, by=varied(settings))
-    Console().print(plan_table(table, effect, metric, split, power, varied(settings)))
+    metric, baseline, by = metric or settings['metric'], settings['baseline'], varied(settings)
+    rows = comparable(collect(folder), baseline)
+    table = plan_study(rows, effect, metric, split, baseline, power, by=by)
+    Console().print(plan_table(table, effect, metric, split, power, by))
+
+# %% ../nbs/library/90_cli.ipynb #68de30dd
+_Source = typer.Argument(metavar='SOURCE', help='simulate, an .npz file, a folder of images, or a manifest .csv.')
 
 @app.command()
-def inspect(source: Annotated[str, typer.Argument(metavar='SOURCE', help='simulate, an .npz file, a folder of images, or a manifest .csv.')]):
+def inspect(source: Annotated[str, _Source]):
     "Show what a data set holds, and what is wrong with it."
-    from synaug.data.sources import inspect, load
+    from synaug.data.inspection import inspect
+    from synaug.data.sources import load
     if inspect(source): raise typer.Exit(2)
     print_near_duplicates(load(source))
 
+_Pools = typer.Argument(
+    metavar='KIND=SOURCE...',
+    help="What the images are, and where: 'stained tissue=tiles.npz'. Captions are made of the kind and the classes.")
+_Model = typer.Option(
+    metavar='DIR', help='Folder of the model, a Stable Diffusion pipeline that plain diffusers loads too.')
+_Side = typer.Option(help='Side of its images in pixels.')
+_AutoencoderSteps = typer.Option(help='Training steps of the autoencoder.')
+_Steps = typer.Option(help='Training steps of the diffusion model.')
+
 @app.command()
 def base(
-    pools: Annotated[list[str], typer.Argument(metavar='KIND=SOURCE...', help="What the images are, and where: 'stained tissue=tiles.npz'. Captions are made of the kind and the classes.")],
-    out: Annotated[Path, typer.Option(metavar='DIR', help='Folder of the model, a Stable Diffusion pipeline that plain diffusers loads too.')],
-    size: Annotated[int, typer.Option(help='Side of its images in pixels.')] = 64,
-    autoencoder_steps: Annotated[int, typer.Option(help='Training steps of the autoencoder.')] = 2000,
-    steps: Annotated[int, typer.Option(help='Training steps of the diffusion model.')] = 6000,
+    pools: Annotated[list[str], _Pools],
+    out: Annotated[Path, _Model],
+    size: Annotated[int, _Side] = 64,
+    autoencoder_steps: Annotated[int, _AutoencoderSteps] = 2000,
+    steps: Annotated[int, _Steps] = 6000,
     seed: int = 0,
 ):
-    "Train a small text-to-image model on images of several kinds, to be adapted by LoRA where no model of the hub can be had."
-    from synaug.generators.text_to_image import Base, read_pool, save
-    from synaug.errors import SynaugError
-    pairs = [pool.partition('=') for pool in pools]
-    if wrong := [pool for pool, (kind, equals, source) in zip(pools, pairs) if not (kind and source)]: raise SynaugError(f"pools are given as KIND=SOURCE, such as 'blood cells=cells.npz'; found {wrong[0]}")
+    "Train a small text-to-image model on images of several kinds, for LoRA to adapt where the hub cannot be had."
+    from synaug.study.checks import check_parameter, kind_and_source
+    pairs = [kind_and_source(pool) for pool in pools]
+    settings = dict(size=size, autoencoder_steps=autoencoder_steps, steps=steps)
+    for name, value in settings.items(): check_parameter(name, value)
+    from synaug.generators.text_to_image import SmallDiffusion, read_pool, save
     began = time.time()
-    save(Base.fit([(kind, s) for kind, _, source in pairs for s in read_pool(source)], size=size, autoencoder_steps=autoencoder_steps, steps=steps, seed=seed), out)
+    sets = [(kind, s) for kind, source in pairs for s in read_pool(source)]
+    save(SmallDiffusion.fit(sets, seed=seed, **settings), out)
     print(f'base: {out} ({_took(time.time() - began)})')
 
 @app.command()
 def studies():
     "List the studies that come with synaug."
     from synaug.study.file import shipped_studies
-    for name, title in shipped_studies().items(): print(f'{name:<16}{title}')
+    for name, title in shipped_studies().items(): print(f'{name:<32}{title}')
 
 # %% ../nbs/library/90_cli.ipynb #c018
 def main():
     "The `synaug` command"
     try: app()
-    except (ValueError, RuntimeError) as e:
-        from synaug.errors import SynaugError
-        from synaug.errors import RunFailed
-        if not isinstance(e, (SynaugError, RunFailed)): raise
+    except (SynaugError, RunFailed) as e:
         print('error: ' + ' '.join(str(e).split()), file=sys.stderr)
         sys.exit(2 if isinstance(e, SynaugError) else 1)

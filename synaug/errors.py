@@ -4,8 +4,12 @@
 
 # %% auto #0
 __all__ = ['SynaugError', 'SourceError', 'ImageError', 'LabelError', 'LeakError', 'BudgetError', 'ArmError', 'CurationError',
-           'GeneratorError', 'AuditError', 'BackboneError', 'LossError', 'RecipeError', 'TrainingError', 'StudyError',
-           'ScoreError', 'LedgerError', 'PlanError', 'RunFailed', 'mistakes']
+           'GeneratorError', 'PipelineError', 'PromptError', 'AuditError', 'BackboneError', 'LossError', 'RecipeError',
+           'TrainingError', 'StudyError', 'ScoreError', 'LedgerError', 'PlanError', 'RunFailed', 'naming', 'reason',
+           'mistakes']
+
+# %% ../nbs/library/00_errors.ipynb #imports
+from contextlib import contextmanager
 
 # %% ../nbs/library/00_errors.ipynb #c003
 class SynaugError(ValueError):
@@ -36,6 +40,12 @@ class CurationError(SynaugError):
 
 class GeneratorError(SynaugError):
     "A generator that does not exist, or is asked for what it cannot make"
+
+class PipelineError(SynaugError):
+    "A text-to-image pipeline, or weights for one, that cannot be loaded or do not fit, or a folder of something else"
+
+class PromptError(SynaugError):
+    "A template of prompts that cannot be filled in, or a prompt longer than the text encoder reads"
 
 class AuditError(SynaugError):
     "Images that cannot be audited: unlabelled, too few, or without labels in common"
@@ -69,6 +79,17 @@ class PlanError(SynaugError):
 # %% ../nbs/library/00_errors.ipynb #c013
 class RunFailed(RuntimeError):
     "Some runs broke; what succeeded is in the ledger"
+
+# %% ../nbs/library/00_errors.ipynb #said1
+@contextmanager
+def naming(where):
+    "Mistakes within the block name `where` they happened"
+    try: yield
+    except SynaugError as e: raise type(e)(f'{where}: {e}') from e
+
+def reason(e):
+    "The first sentence of another library's exception"
+    return (str(e).splitlines() or [type(e).__name__])[0].split('. ')[0]
 
 # %% ../nbs/library/00_errors.ipynb #c015
 def mistakes():

@@ -5,22 +5,24 @@
 # %% auto #0
 __all__ = ['f1_per_class', 'true_classes', 'predicted_classes', 'score', 'choose_thresholds', 'score_splits', 'weighted_scores']
 
-# %% ../nbs/library/06_evaluation.ipynb #c005
+# %% ../nbs/library/06_evaluation.ipynb #c003
 import numpy as np
 import pandas as pd
 
 from .data.seen import check_unseen
 from .errors import ScoreError
 
-# %% ../nbs/library/06_evaluation.ipynb #c008
+# %% ../nbs/library/06_evaluation.ipynb #c006
 def f1_per_class(truth, predicted):
     "F1 = 2 TP / (2 TP + FP + FN) of boolean arrays `(N, K)`, `(K,)`; NaN where a class is neither true nor predicted"
     tp = (truth & predicted).sum(0)
     found = truth.sum(0) + predicted.sum(0)
     return np.divide(2*tp, found, out=np.full(len(tp), np.nan), where=found > 0)
 
-# %% ../nbs/library/06_evaluation.ipynb #c011
-def _most_likely(x): return np.eye(x.shape[1], dtype=bool)[x.argmax(1)]
+# %% ../nbs/library/06_evaluation.ipynb #c009
+def _most_likely(x):
+    "Boolean `(N, K)`: the largest of each row"
+    return np.eye(x.shape[1], dtype=bool)[x.argmax(1)]
 
 def true_classes(labels, task):
     "Boolean `(N, K)`: labels in [0, 1] rounded at 0.5 (multi-label) or at their largest (multi-class)"
@@ -30,44 +32,61 @@ def predicted_classes(probs, task, thresholds=.5):
     "Boolean `(N, K)`: probabilities at or above `thresholds` (multi-label), or the largest (multi-class)"
     return _most_likely(probs) if task == 'multi-class' else probs >= thresholds
 
-# %% ../nbs/library/06_evaluation.ipynb #c014
+# %% ../nbs/library/06_evaluation.ipynb #c012
 def _check_scorable(labels, probs, classes):
+    "ScoreError unless labels and probabilities `(N, K)` fit each other and the classes, and are probabilities"
     if labels is None: raise ScoreError('the split has no labels; only labelled images can be scored')
     if labels.shape != probs.shape or labels.shape[1] != len(classes):
-        raise ScoreError(f'labels {labels.shape} and probabilities {probs.shape} must both be images x {len(classes)} classes')
+        raise ScoreError(f'labels {labels.shape} and probabilities {probs.shape} must both be images x '
+                         f'{len(classes)} classes')
     if len(labels) == 0: raise ScoreError('the split has no images')
     bad = ~np.isfinite(probs).all(1)
     if bad.any():
-        raise ScoreError(f'probabilities of {bad.sum()} of {len(bad)} images are NaN or infinite (first: image {bad.argmax()}); the classifier diverged')
+        raise ScoreError(f'probabilities of {bad.sum()} of {len(bad)} images are NaN or infinite '
+                         f'(first: image {bad.argmax()}); the classifier diverged')
     if probs.min() < -1e-6 or probs.max() > 1 + 1e-6:
-        raise ScoreError(f'probabilities must lie in [0, 1]; found {probs.min():.3g} to {probs.max():.3g} (logits? apply a sigmoid or softmax)')
-def _recall(truth, predicted): return (truth & predicted).sum(0) / truth.sum(0)
+        raise ScoreError(f'probabilities must lie in [0, 1]; found {probs.min():.3g} to {probs.max():.3g} '
+                         '(logits? apply a sigmoid or softmax)')
+
+# %% ../nbs/library/06_evaluation.ipynb #c014
+def _recall(truth, predicted):
+    "Share of the images of each class that are found, `(K,)`"
+    return (truth & predicted).sum(0)/truth.sum(0)
+
+def _balanced(truth, predicted, task):
+    "Per class, what is averaged to the balanced accuracy: recall, or the mean of sensitivity and specificity"
+    if task == 'multi-class': return _recall(truth, predicted)
+    return (_recall(truth, predicted) + _recall(~truth, ~predicted))/2
 
 def score(labels, probs, task, classes, thresholds=None):
-    """Scores in [0, 1] by name, over the classes present in `labels`: `macro_f1`, `macro_f1_tuned` (multi-label, given `thresholds`),
-    `macro_ap`, `macro_auroc`, `balanced_accuracy`, `accuracy` (multi-class) and `f1:<class>` (at the `thresholds`, where given); undefined ones are left out. ScoreError for NaN or mismatched shapes"""
+    """Scores in [0, 1] by name, over the classes present in `labels`: `macro_f1`, `macro_f1_tuned` (multi-label, given
+    `thresholds`), `macro_ap`, `macro_auroc`, `balanced_accuracy`, `accuracy` (multi-class) and `f1:<class>` (at the
+    `thresholds`, where given); undefined ones are left out. ScoreError for NaN or mismatched shapes"""
     from sklearn.metrics import average_precision_score, roc_auc_score
     labels, probs = (None if x is None else np.asarray(x, np.float64) for x in (labels, probs))
     _check_scorable(labels, probs, classes)
     truth, predicted = true_classes(labels, task), predicted_classes(probs, task)
     present = truth.any(0)
-    both = present & ~truth.all(0)
+    both = present & ~truth.all(0)                                  # where ranking is defined
+    balanced = present if task == 'multi-class' else both
     f1 = f1_per_class(truth, predicted)
-    accuracy = _recall(truth[:, present], predicted[:, present]) if task == 'multi-class' else \
-        (_recall(truth[:, both], predicted[:, both]) + _recall(~truth[:, both], ~predicted[:, both])) / 2
-    per_class = dict(macro_f1=f1[present], balanced_accuracy=accuracy,
-                     macro_ap=[average_precision_score(t, p) for t, p in zip(truth.T[present], probs.T[present])],
-                     macro_auroc=[roc_auc_score(t, p) for t, p in zip(truth.T[both], probs.T[both])])
+    per_class = dict(
+        macro_f1=f1[present],
+        balanced_accuracy=_balanced(truth[:, balanced], predicted[:, balanced], task),
+        macro_ap=[average_precision_score(t, p) for t, p in zip(truth.T[present], probs.T[present])],
+        macro_auroc=[roc_auc_score(t, p) for t, p in zip(truth.T[both], probs.T[both])],
+    )
     if thresholds is not None and task == 'multi-label':
         f1 = f1_per_class(truth, predicted_classes(probs, task, thresholds))
         per_class['macro_f1_tuned'] = f1[present]
     if task == 'multi-class': per_class['accuracy'] = (truth & predicted).any(1)
     scores = {name: float(np.mean(v)) for name, v in per_class.items() if len(v)}
-    return scores | {f'f1:{c}': float(v) for c, v, p in zip(classes, f1, present) if p}
+    return scores | {f'f1:{c}': float(v) for c, v, there in zip(classes, f1, present) if there}
 
 # %% ../nbs/library/06_evaluation.ipynb #c027
 def choose_thresholds(labels, probs):
-    "Per class, the threshold `(K,)` in [0, 1] with the largest F1, half-way between two scores; 0.5 for a class without positives. Use validation labels and probabilities `(N, K)`"
+    """Per class, the threshold `(K,)` in [0, 1] with the largest F1, half-way between two scores; 0.5 for a class
+    without positives. Use validation labels and probabilities `(N, K)`. ScoreError for NaN or mismatched shapes"""
     labels, probs = np.asarray(labels, np.float64), np.asarray(probs, np.float64)
     _check_scorable(labels, probs, range(probs.shape[1]))
     order = np.argsort(-probs, axis=0, kind='stable')
@@ -79,34 +98,49 @@ def choose_thresholds(labels, probs):
     middle = np.take_along_axis((high + low)/2, best, 0)[0]
     return np.where(truth.any(0), middle, .5)
 
-# %% ../nbs/library/06_evaluation.ipynb #c037
+# %% ../nbs/library/06_evaluation.ipynb #c036
 def score_splits(
     classifier,       # `.predict(ImageSet)` gives probabilities (N, K) in [0, 1], `.seen` is what it was fitted on
     splits,           # name -> ImageSet, as `Dataset.scored()`
     thresholds=None,  # (K,) from `choose_thresholds` on validation
     probs=None,       # name -> (N, K), where they were predicted already
 ):
-    "Table `split, metric, value` of every score on every split. ScoreError names the split; LeakError if the classifier, or a generator behind it, was fitted on one"
+    """Table `split, metric, value` of every score on every split. ScoreError names the split; LeakError if the
+    classifier, or a generator behind it, was fitted on one"""
     check_unseen(classifier.seen, **splits)
     rows = []
     for name, s in splits.items():
-        try: scores = score(s.labels, classifier.predict(s) if probs is None else probs[name], s.task, s.classes, thresholds)
+        try:
+            p = classifier.predict(s) if probs is None else probs[name]
+            scores = score(s.labels, p, s.task, s.classes, thresholds)
         except ScoreError as e: raise ScoreError(f'{name}: {e}') from e
         rows += [dict(split=name, metric=metric, value=value) for metric, value in scores.items()]
     return pd.DataFrame(rows, columns=['split', 'metric', 'value'])
 
-# %% ../nbs/library/06_evaluation.ipynb #c042
+# %% ../nbs/library/06_evaluation.ipynb #c041
 def _ranking_scores(truth, probs, weights):
-    "Average precision and AUROC `(draws,)` of one class under each column of `weights` `(N, draws)`; NaN where undefined"
+    "Average precision and AUROC `(draws,)` of a class under each column of `weights` `(N, draws)`; NaN where undefined"
     order = np.argsort(-probs, kind='stable')
-    last = np.append(np.diff(probs[order]) != 0, True)                    # of a block of ties
+    last = np.append(np.diff(probs[order]) != 0, True)              # of a block of ties
     weights = weights[order]
     taken, found = weights.cumsum(0)[last], (weights*truth[order, None]).cumsum(0)[last]
     gained, missed = np.diff(found, axis=0, prepend=0), taken - found
-    above = missed - np.diff(missed, axis=0, prepend=0)/2                  # negatives ranked above, tied ones by half
+    above = missed - np.diff(missed, axis=0, prepend=0)/2           # negatives ranked above, tied ones by half
     with np.errstate(invalid='ignore', divide='ignore'):
         gained /= found[-1]
         return (gained*found/np.maximum(taken, 1e-300)).sum(0), (gained*(1 - above/missed[-1])).sum(0)
+
+# %% ../nbs/library/06_evaluation.ipynb #c043
+def _decision_scores(truth, predicted, weights, metric, task):
+    "Per class, F1 or what is averaged to the balanced accuracy, `(draws, K)`; NaN where undefined"
+    def sums(mask): return weights @ mask.astype(np.float64)
+    with np.errstate(invalid='ignore', divide='ignore'):
+        if metric != 'balanced_accuracy':
+            f1 = 2*sums(truth & predicted)/(sums(truth) + sums(predicted))
+            return np.where(sums(truth) > 0, f1, np.nan)
+        sensitivity = sums(truth & predicted)/sums(truth)
+        if task == 'multi-class': return sensitivity
+        return (sensitivity + sums(~truth & ~predicted)/sums(~truth))/2
 
 def weighted_scores(
     labels, probs,      # (N, K)
@@ -115,22 +149,20 @@ def weighted_scores(
     metric,             # any name that `score` gives
     thresholds=None,    # as given to `score`
 ):
-    "The `metric` of `score` for each row of `weights`, `(draws,)`: as if image i were there `weights[d, i]` times. Macro scores are over the classes with weight; NaN where undefined"
+    """The `metric` of `score` for each row of `weights`, `(draws,)`: as if image i were there `weights[d, i]` times.
+    Macro scores are over the classes with weight; NaN where undefined. ScoreError for NaN or mismatched shapes"""
     _check_scorable(labels, probs, classes)
     truth, weights = true_classes(labels, task), np.asarray(weights, np.float64)
-    sums = lambda mask: weights @ mask.astype(np.float64)
-    if metric == 'accuracy': return sums((truth & predicted_classes(probs, task)).any(1))/weights.sum(1)
+    if metric == 'accuracy':
+        right = (truth & predicted_classes(probs, task)).any(1)
+        return weights @ right.astype(np.float64)/weights.sum(1)
     if metric in ('macro_ap', 'macro_auroc'):
-        by_image = np.ascontiguousarray(weights.T)
-        per_class = np.stack([_ranking_scores(t, p, by_image)[metric == 'macro_auroc'] for t, p in zip(truth.T, probs.T)], 1)
+        by_image, which = np.ascontiguousarray(weights.T), ('macro_ap', 'macro_auroc').index(metric)
+        per_class = np.stack([_ranking_scores(t, p, by_image)[which] for t, p in zip(truth.T, probs.T)], 1)
     else:
         tuned = thresholds is not None and metric.startswith(('macro_f1_tuned', 'f1:'))
         predicted = predicted_classes(probs, task, thresholds if tuned else .5)
-        with np.errstate(invalid='ignore', divide='ignore'):
-            if metric == 'balanced_accuracy':
-                per_class = sums(truth & predicted)/sums(truth)
-                if task == 'multi-label': per_class = (per_class + sums(~truth & ~predicted)/sums(~truth))/2
-            else: per_class = np.where(sums(truth) > 0, 2*sums(truth & predicted)/(sums(truth) + sums(predicted)), np.nan)
+        per_class = _decision_scores(truth, predicted, weights, metric, task)
     if metric.startswith('f1:'): return per_class[:, list(classes).index(metric.removeprefix('f1:'))]
     defined = np.isfinite(per_class)
     with np.errstate(invalid='ignore'): return np.where(defined, per_class, 0).sum(1)/defined.sum(1)

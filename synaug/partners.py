@@ -6,7 +6,7 @@
 __all__ = ['partner_labels', 'duplicates', 'noise_images', 'oracle_images', 'shuffled', 'pool_images', 'soft_labels',
            'of_generator', 'check_arm', 'partner']
 
-# %% ../nbs/library/05_partners.ipynb #c004
+# %% ../nbs/library/05_partners.ipynb #c003
 import numpy as np
 from dataclasses import replace
 
@@ -22,44 +22,56 @@ def partner_labels(labels, n, seed=0):
 
 def duplicates(drawn, n, seed=0):
     "`n` images of `drawn`, every one as often as any other (give or take one)"
-    return drawn[np.concatenate([np.random.default_rng([seed, 229, i]).permutation(len(drawn)) for i in range(-(-n//len(drawn)))])[:n]]
+    rounds = [np.random.default_rng([seed, 229, i]).permutation(len(drawn)) for i in range(-(-n//len(drawn)))]
+    return drawn[np.concatenate(rounds)[:n]]
 
 def noise_images(like, labels, seed=0):
     "Independent Gaussian noise with each channel's mean and standard deviation in `like`, under the given labels"
     rng = np.random.default_rng([seed, 223])
-    x = rng.normal(like.images.mean((0, 1, 2)), like.images.std((0, 1, 2)), (len(labels), *like.images.shape[1:]))
+    mean, sd = like.images.mean((0, 1, 2)), like.images.std((0, 1, 2))
+    x = rng.normal(mean, sd, (len(labels), *like.images.shape[1:]))
     return replace(like, images=x.clip(0, like.max_value).round().astype(like.images.dtype), labels=labels, groups=None)
 
+# %% ../nbs/library/05_partners.ipynb #c007
 def oracle_images(train, drawn, n, seed=0):
     "`n` labelled images of `train` that are not in `drawn`. BudgetError if fewer are left"
     rest = np.flatnonzero(~np.isin(image_hashes(train.images), image_hashes(drawn.images)))
     if len(rest) < n:
-        raise BudgetError(f'an oracle arm needs {n} labelled training images beyond the {len(drawn)} drawn, but {len(rest)} are left; '
-                          'lower labels_per_class or the amount, or leave the oracle out of arms')
+        raise BudgetError(f'an oracle arm needs {n} labelled training images beyond the {len(drawn)} drawn, but '
+                          f'{len(rest)} are left; lower labels_per_class or the amount, or leave the oracle out')
     return train[np.random.default_rng([seed, 227]).permutation(rest)[:n]]
 
 def shuffled(s, seed=0):
     "The same images and the same labels, put together at random"
     return replace(s, labels=s.labels[np.random.default_rng([seed, 233]).permutation(len(s))])
 
+# %% ../nbs/library/05_partners.ipynb #c010
 def pool_images(pool, n, seed=0):
     "`n` images of the pool, drawn blindly, that remember the whole pool. BudgetError if it has fewer"
-    if len(pool) < n: raise BudgetError(f'an arm with pseudo-labels needs {n} pool images, found {len(pool)}; lower labels_per_class or the amount')
-    return replace(pool[np.random.default_rng([seed, 239]).permutation(len(pool))[:n]], labels=None, origin=seen(pool))
+    if len(pool) < n:
+        raise BudgetError(f'an arm with pseudo-labels needs {n} pool images, found {len(pool)}; '
+                          'lower labels_per_class or the amount')
+    which = np.random.default_rng([seed, 239]).permutation(len(pool))[:n]
+    return replace(pool[which], labels=None, origin=seen(pool))
 
 def soft_labels(s, teacher):
-    "The images of `s` under the probabilities that `teacher` (with `predict` and `seen`) gives them as they are (Xie et al. 2020)"
+    "The images of `s` under the probabilities that `teacher` (with `predict` and `seen`) gives them as they are"
     origin = teacher.seen if s.origin is None else teacher.seen.union(s.origin)
     return replace(s, labels=teacher.predict(s).astype(np.float32), origin=origin)
 
+# %% ../nbs/library/05_partners.ipynb #c014
 def of_generator(arm, synthetic):
-    "The synthetic images of the arm's generator, of an `ImageSet` or a dict generator -> `ImageSet`. ArmError if it is not there"
-    if isinstance(synthetic, dict):
-        name = arm.generator or (next(iter(synthetic)) if len(synthetic) == 1 else None)
-        if name not in synthetic: raise ArmError(f"arm {arm.name} needs synthetic images of {f'the generator {name}' if name else 'one generator, named by a word'}; found {', '.join(synthetic) or 'none'}")
-        synthetic = synthetic[name]
-    elif arm.generator: raise ArmError(f'arm {arm.name} names the generator {arm.generator}; pass synthetic images as a dict of generators')
-    return synthetic
+    "The images of the arm's generator, given an `ImageSet` or a dict generator -> `ImageSet`. ArmError if not there"
+    if not isinstance(synthetic, dict):
+        if not arm.generator: return synthetic
+        raise ArmError(f'arm {arm.name} names the generator {arm.generator}; '
+                       'pass synthetic images as a dict of generators')
+    name = arm.generator
+    if name is None and len(synthetic) == 1: name, = synthetic
+    if name not in synthetic:
+        wanted = f'the generator {name}' if name else 'one generator, named by a word'
+        raise ArmError(f"arm {arm.name} needs synthetic images of {wanted}; found {', '.join(synthetic) or 'none'}")
+    return synthetic[name]
 
 def _synthetic(arm, synthetic, n):
     "The first `n` synthetic images of the arm's generator"
@@ -68,13 +80,16 @@ def _synthetic(arm, synthetic, n):
         raise ArmError(f'arm {arm.name} needs {n} synthetic images, found {0 if synthetic is None else len(synthetic)}')
     return synthetic[:n]
 
+# %% ../nbs/library/05_partners.ipynb #c016
 def check_arm(arm, drawn, train, pool=None):
-    "Whether what the data must give is there, before anything is fitted: ArmError without a pool where one is needed, BudgetError where too few images are left"
+    "Before anything is fitted: ArmError without the pool an arm needs, BudgetError where too few images are left"
     if arm.needs_pool and pool is None:
-        raise ArmError(f'arm {arm.name} needs an unlabelled pool, and the source has none (or use_pool is off); give it one, or leave {arm.name} out of arms')
+        raise ArmError(f'arm {arm.name} needs an unlabelled pool, and the source has none (or use_pool is off); '
+                       f'give it one, or leave {arm.name} out of arms')
     if arm.partner == 'pool': pool_images(pool, arm.n_extra(len(drawn)))
     if arm.partner in ('oracle', 'shuffled'): oracle_images(train, drawn, arm.n_extra(len(drawn)))
 
+# %% ../nbs/library/05_partners.ipynb #c017
 def partner(
     arm,
     drawn,              # the labelled images
@@ -87,10 +102,16 @@ def partner(
     "The extra images of `arm`; None where there are none. ArmError or BudgetError if something it needs is missing"
     check_arm(arm, drawn, train, pool)
     if arm.partner is None: return None
-    if arm.labels == 'soft' and teacher is None: raise ArmError(f'arm {arm.name} needs the classifier of the arm real as its teacher; train that first')
+    if arm.labels == 'soft' and teacher is None:
+        raise ArmError(f'arm {arm.name} needs the classifier of the arm real as its teacher; train that first')
     n = arm.n_extra(len(drawn))
-    make = {'duplicate': lambda: duplicates(drawn, n, seed), 'oracle': lambda: oracle_images(train, drawn, n, seed),
-            'shuffled': lambda: shuffled(oracle_images(train, drawn, n, seed), seed), 'noise': lambda: noise_images(drawn, partner_labels(drawn.labels, n, seed), seed),
-            'pool': lambda: replace(pool_images(pool, n, seed), classes=drawn.classes, task=drawn.task), 'synthetic': lambda: _synthetic(arm, synthetic, n)}
+    make = dict(
+        duplicate=lambda: duplicates(drawn, n, seed),
+        oracle=lambda: oracle_images(train, drawn, n, seed),
+        shuffled=lambda: shuffled(oracle_images(train, drawn, n, seed), seed),
+        noise=lambda: noise_images(drawn, partner_labels(drawn.labels, n, seed), seed),
+        pool=lambda: replace(pool_images(pool, n, seed), classes=drawn.classes, task=drawn.task),
+        synthetic=lambda: _synthetic(arm, synthetic, n),
+    )
     extra = make[arm.partner]()
     return soft_labels(extra, teacher) if arm.labels == 'soft' else extra

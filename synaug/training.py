@@ -107,7 +107,7 @@ def steady(step, steps):
 
 # %% ../nbs/library/02_training.ipynb #c027
 def optimizers_of(net, lr, muon_lr=.02, weight_decay=0., optimizer=None):
-    "Optimisers of what in `net` wants a gradient: Muon and AdamW, AdamW alone (`muon_lr=None`), or `optimizer(parameters, lr)`"
+    "For what in `net` wants a gradient: Muon and AdamW, AdamW alone (`muon_lr=None`), or `optimizer(parameters, lr)`"
     wanted = lambda ps: [p for p in ps if p.requires_grad]
     if optimizer: return [optimizer(wanted(net.parameters()), lr)]
     hidden, rest = map(wanted, split_parameters(net))

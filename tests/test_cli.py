@@ -1,21 +1,64 @@
 "Mistakes on the command line: one line, exit code 2, nothing written"
-import subprocess, sys, time
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 from synaug.cli import main
 from synaug.data.simulate import simulate
+from synaug.errors import RunFailed, mistakes
+from synaug.study import file
 from test_study import BODY, ENV, PARAMETERS, write_notebook
+
+OTHERS = """
+labels_per_class = 2
+source = 'simulate'
+size = None
+lr = 0.1
+guidance = 1.5
+generator_steps = 100
+network = 'compact'
+recipe = 'default'
+loss = 'default'
+device = ''
+curation = 'random'
+sampler = 'ddim'
+objective = 'flow'
+modules = 'all'
+template = 'a cell, {label}'
+base = ''
+pool_folder = ''
+weights_folder = ''
+base_sources = ['cells=simulate']
+"""
+MOVED = '''
+from synaug.images import budget
+from synaug.study import save_rows
+'''
+
+
+STUDIES = dict(
+    fake='notebook: fake.ipynb',
+    bare='notebook: bare.ipynb',
+    mine='notebook: mine.ipynb',
+    moved='notebook: moved.ipynb',
+    typo='notebook: fake.ipynb\nreplicats: 3',
+    broken='a: [',
+    grid='notebook: fake.ipynb\ngrid: {efect: [1, 2]}',
+    points='notebook: fake.ipynb\ngrid: {network: [compact, resnet99]}',
+    kind='notebook: fake.ipynb\nparameters: {lr: fast}',
+    gone='notebook: nowhere.ipynb',
+)
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    write_notebook(tmp_path/'fake.ipynb', PARAMETERS + "labels_per_class = 2\nsource = 'simulate'\nlr = 0.1\n", BODY)
+    write_notebook(tmp_path/'fake.ipynb', PARAMETERS + OTHERS, BODY, "generator = 'unet'")
     write_notebook(tmp_path/'bare.ipynb', PARAMETERS, BODY, tags=())
-    for name, text in dict(fake='notebook: fake.ipynb', bare='notebook: bare.ipynb', typo='notebook: fake.ipynb\nreplicats: 3', broken='a: [',
-                           grid='notebook: fake.ipynb\ngrid: {efect: [1, 2]}', kind='notebook: fake.ipynb\nparameters: {lr: fast}',
-                           gone='notebook: nowhere.ipynb').items():
-        (tmp_path/f'{name}.yaml').write_text(text)
+    write_notebook(tmp_path/'mine.ipynb', PARAMETERS + "source = ''", BODY)
+    write_notebook(tmp_path/'moved.ipynb', PARAMETERS, MOVED)
+    for name, text in STUDIES.items(): (tmp_path/f'{name}.yaml').write_text(text)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -45,12 +88,43 @@ def synaug(capsys, monkeypatch, *arguments):
     (['fake.yaml', '--replicates', '0'], 'replicates must be at least 1'),
     (['fake.yaml', '-p', 'source=nowhere.npz'], 'nowhere.npz'),
     (['fake.yaml', '-p', 'source=small.npz', '-p', 'labels_per_class=50'], 'labels_per_class=50'),
-    (['fake.yaml', '-p', 'source=small.npz', '-p', 'labels_per_class=3', '-p', 'arms=real,oracle-900%'], 'an oracle arm needs 81 labelled training images'),
+    (['fake.yaml', '-p', 'source=small.npz', '-p', 'labels_per_class=3', '-p', 'arms=real,oracle-900%'],
+     'an oracle arm needs 81 labelled training images'),
+    (['fake.yaml', '-p', 'network=resnet99'], 'resnet99'),
+    (['points.yaml'], 'resnet99'),
+    (['fake.yaml', '-p', 'recipe=baselin'], 'baselin'),
+    (['fake.yaml', '-p', 'loss=focul'], 'focul'),
+    (['fake.yaml', '-p', 'source=small.npz', '-p', 'loss=asymmetric'], 'asymmetric'),
+    (['fake.yaml', '-p', 'source=small.npz', '-p', 'size=18', '-p', 'network=vit_b16'], '18x18'),
+    (['fake.yaml', '-p', 'device=gpu'], "device='gpu'"),
+    (['fake.yaml', '-p', 'curation=centroids'], 'did you mean centroid?'),
+    (['fake.yaml', '-p', 'sampler=dpm'], 'dpm'),
+    (['fake.yaml', '-p', 'objective=floww'], 'floww'),
+    (['fake.yaml', '-p', 'modules=attn'], 'attn'),
+    (['fake.yaml', '-p', 'template=a cell, {label'], 'cannot be filled in'),
+    (['fake.yaml', '-p', 'arms=real,add:unet:centroids'], 'centroids'),
+    (['fake.yaml', '-p', 'arms=real,add:lora'], 'no images of a generator lora'),
+    (['fake.yaml', '-p', 'labels_per_class=0'], 'labels_per_class=0'),
+    (['fake.yaml', '-p', 'guidance=0'], 'guidance must be above 0'),
+    (['fake.yaml', '-p', 'generator_steps=-1'], 'generator_steps must be 0 or more'),
+    (['fake.yaml', '-p', 'size=-32'], 'size must be at least 1'),
+    (['fake.yaml', '-p', 'base=nowhere'], 'nowhere'),
+    (['fake.yaml', '-p', 'pool_folder=nowhere'], 'pool_folder'),
+    (['fake.yaml', '-p', 'weights_folder=fake.yaml'], 'is no folder'),
+    (['fake.yaml', '-p', 'base_sources=cells.npz'], 'KIND=SOURCE'),
+    (['mine.yaml'], 'the study names no images: give -p source=PATH'),
+    (['your-images'], 'the study names no images: give -p source=PATH'),
+    (['protein-localization', '-p', 'source=X', '-p', 'network=resnet99'], 'X'),
+    (['protein-localization', '-p', 'network=resnet99'], 'resnet99'),
+    (['moved.yaml'], 'moved.ipynb imports budget from synaug.images; it is now in synaug.data.splits; '
+                     'imports save_rows from synaug.study; it is now in synaug.outcome'),
 ])
 def test_mistakes(here, capsys, monkeypatch, arguments, says):
-    rng = np.random.default_rng(0)
-    images = {f'{s}_images': rng.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8) for s, n in dict(train=12, val=6, test=6).items()}
-    np.savez(here/'small.npz', **images, **{k.replace('images', 'labels'): np.arange(len(v)) % 3 for k, v in images.items()})
+    arrays, rng = {}, np.random.default_rng(0)
+    for split, n in dict(train=12, val=6, test=6).items():
+        arrays[f'{split}_images'] = rng.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)
+        arrays[f'{split}_labels'] = np.arange(n) % 3
+    np.savez(here/'small.npz', **arrays)
     before = sorted(here.rglob('*'))
     code, said, wrong = synaug(capsys, monkeypatch, 'run', *arguments, '--out', 'results')
     assert (code, said) == (2, '') and wrong.startswith('error: ') and wrong.count('\n') == 1 and says in wrong
@@ -58,25 +132,71 @@ def test_mistakes(here, capsys, monkeypatch, arguments, says):
 
 
 def test_folder_of_something_else(here, capsys, monkeypatch):
-    write_notebook(here/'plain.ipynb', PARAMETERS, BODY); (here/'plain.yaml').write_text('notebook: plain.ipynb')
-    (here/'results').mkdir(); (here/'results'/'thesis.tex').write_text('')
+    write_notebook(here/'plain.ipynb', PARAMETERS, BODY)
+    (here/'plain.yaml').write_text('notebook: plain.ipynb')
+    (here/'results').mkdir()
+    (here/'results'/'thesis.tex').write_text('')
     for command in (['run', 'plain.yaml', '--out', 'results'], ['report', 'results']):
         code, _, wrong = synaug(capsys, monkeypatch, *command)
         assert code == 2 and 'holds no study' in wrong
     assert [p.name for p in (here/'results').iterdir()] == ['thesis.tex']
 
 
+def raises(error):
+    def reading(*_): raise error
+    return reading
+
+
+@pytest.mark.parametrize('kind', mistakes().values(), ids=mistakes())
+def test_every_mistake_is_one_line_and_2(here, capsys, monkeypatch, kind):
+    monkeypatch.setattr(file, 'read_study', raises(kind('this\nis wrong')))
+    assert synaug(capsys, monkeypatch, 'run', 'fake.yaml') == (2, '', 'error: this is wrong\n')
+
+
+def test_a_broken_run_is_1(here, capsys, monkeypatch):
+    monkeypatch.setattr(file, 'read_study', raises(RunFailed('1 of 2 runs failed')))
+    assert synaug(capsys, monkeypatch, 'run', 'fake.yaml') == (1, '', 'error: 1 of 2 runs failed\n')
+
+
+def test_what_is_no_mistake_is_not_hidden(here, monkeypatch):
+    monkeypatch.setattr(file, 'read_study', raises(ValueError('a fault of ours')))
+    monkeypatch.setattr(sys, 'argv', ['synaug', 'run', 'fake.yaml'])
+    with pytest.raises(ValueError, match='a fault of ours'): main()
+
+
+RAISES = """
+import synaug.errors
+raise synaug.errors.mistakes()[mistake]('as planned')
+"""
+
+
+def test_every_mistake_in_a_worker_is_2(here, capsys, monkeypatch):
+    "One run for each kind; if one were not known as a mistake, the study would end with 1"
+    kinds = list(mistakes())
+    write_notebook(here/'wrong.ipynb', "replicate = 0\nout = ''\nmistake = ''", RAISES)
+    (here/'wrong.yaml').write_text(f'notebook: wrong.ipynb\nreplicates: 1\ngrid: {{mistake: [{", ".join(kinds)}]}}')
+    code, _, wrong = synaug(capsys, monkeypatch, 'run', 'wrong.yaml', '--workers', '2', '--out', 'results')
+    assert code == 2 and wrong.count('\n') == 1 and 'as planned' in wrong
+    assert f'{len(kinds)} of {len(kinds)} runs failed' in wrong
+
+
+def saved(s, name): return {f'{name}_images': s.images, f'{name}_labels': s.labels.astype(np.uint8)}
+
+
 def test_inspect_lists_near_duplicates_and_still_succeeds(here, capsys, monkeypatch):
     data = simulate(seed=0, size=16, n_train=30, n_val=14, n_test=14, n_pool=0, n_shift=0)
-    again = (data.train.images[:12]*.9).round().astype(np.uint8)                                     # twelve cells of train, saved again for test
-    arrays = {f'{k}_images': s.images for k, s in data.splits().items()} | {f'{k}_labels': s.labels.astype(np.uint8) for k, s in data.splits().items()}
-    for name, extra in dict(clean=0, again=12).items():
-        more = dict(test_images=np.concatenate([data.test.images, again[:extra]]), test_labels=np.concatenate([data.test.labels, data.train.labels[:extra]]).astype(np.uint8))
-        np.savez(here/f'{name}.npz', **arrays | more)
+    clean = {}
+    for name, s in data.splits().items(): clean |= saved(s, name)
+    again = (data.train.images[:12]*.9).round().astype(np.uint8)        # twelve cells of train, saved again for test
+    images = np.concatenate([data.test.images, again])
+    labels = np.concatenate([data.test.labels, data.train.labels[:12]]).astype(np.uint8)
+    np.savez(here/'clean.npz', **clean)
+    np.savez(here/'again.npz', **clean | dict(test_images=images, test_labels=labels))
     monkeypatch.setattr(sys, 'argv', ['synaug', 'inspect', 'again.npz'])
     main_returns(0)
     said = capsys.readouterr().out
-    assert 'no problems' in said and '12 pairs of images in different splits look like the same picture; the 10 most alike' in said
+    assert 'no problems' in said
+    assert '12 pairs of images in different splits look like the same picture; the 10 most alike' in said
     assert sum(line.split()[::2][:2] == ['train', 'test'] for line in said.splitlines()) == 10
     monkeypatch.setattr(sys, 'argv', ['synaug', 'inspect', 'clean.npz'])
     main_returns(0)
@@ -94,8 +214,31 @@ def test_unknown_option_and_command(here, capsys, monkeypatch):
     assert synaug(capsys, monkeypatch, 'rum')[0] == 2
 
 
+def python(code, *arguments):
+    return subprocess.run([sys.executable, '-c', code, *arguments], env=ENV, capture_output=True, text=True)
+
+
 def test_help_is_fast():
     began = time.time()
-    said = subprocess.run([sys.executable, '-c', 'from synaug.cli import main; main()', 'run', '--help'], env=ENV, capture_output=True, text=True)
+    said = python('from synaug.cli import main; main()', 'run', '--help')
     assert said.returncode == 0 and '--replicates' in said.stdout and '--workers' in said.stdout
-    assert time.time() - began < 5           # about half a second on an idle machine; torch alone takes longer than 5 on a busy one
+    assert time.time() - began < 5          # torch alone takes longer on a busy machine
+
+
+HELP = """
+import sys
+from synaug.cli import main
+sys.argv = ['synaug', '--help']
+try: main()
+except SystemExit: pass
+"""
+
+
+READS = "import sys\nfrom synaug.study.file import read_study\nread_study('quick')"
+
+
+@pytest.mark.parametrize('code', ['import sys, synaug', 'import sys, synaug.cli', READS, HELP])
+def test_torch_is_not_loaded(code):
+    "Neither by the package, nor by --help, nor by reading a study"
+    loaded = "\nprint([m for m in ('torch', 'transformers', 'diffusers') if m in sys.modules])"
+    assert python(code + loaded).stdout.splitlines()[-1] == '[]'

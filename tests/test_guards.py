@@ -27,7 +27,7 @@ from synaug.classifiers import recipes, train as training
 from synaug.classifiers.mixing import add
 from synaug.classifiers.networks import CompactResNet
 from synaug.classifiers.train import train
-from synaug.data import layouts, seen as seeing, sources
+from synaug.data import npz, seen as seeing, sources
 from synaug.data.images import Dataset, ImageSet, concat
 from synaug.data.seen import check_leaks, check_unseen, image_hashes
 from synaug.data.simulate import simulate
@@ -37,7 +37,7 @@ from synaug.evaluation import score_splits
 from synaug.generators import pixel
 from synaug.partners import oracle_images, partner
 from synaug.store import cached
-from synaug.study import file
+from synaug.study import checks
 from synaug.study.file import read_study, shipped
 
 matplotlib.use('Agg')
@@ -332,9 +332,9 @@ GUARDS = [
         (image_hashes, over('images', 'np.random.default_rng().random((len(images), 8))'))]),
     (image_in_val_and_test, [
         (check_leaks, never('len(same)')),
-        (seeing._forbidden_pairs, instead("[('val', s) for s in scored if s != 'val']", '[]'))]),
-    (image_in_pool_and_test, [(seeing._forbidden_pairs, instead("['pool'] if d.pool is not None else []", '[]'))]),
-    (image_in_train_and_shift, [(seeing._forbidden_pairs, instead('list(d.scored())', "['val', 'test']"))]),
+        (seeing.disjoint_pairs, instead("[('val', s) for s in scored if s != 'val']", '[]'))]),
+    (image_in_pool_and_test, [(seeing.disjoint_pairs, instead("['pool'] if d.pool is not None else []", '[]'))]),
+    (image_in_train_and_shift, [(seeing.disjoint_pairs, instead('list(d.scored())', "['val', 'test']"))]),
     (group_in_train_and_test, [(check_leaks, never('len(shared)'))]),
     (leaky_file, [(sources.load, instead('_checked(d, found, size, cache) if check else d', 'd'))]),
     (generator_saw_a_test_image, [(check_unseen, never('len(same)'))]),
@@ -358,16 +358,16 @@ GUARDS = [
     (oracle_beyond_the_training_set, [(oracle_images, never('len(rest) < n'))]),
     (more_synthetic_images_than_there_are, [(partners._synthetic, never('synthetic is None or len(synthetic) < n'))]),
     (equal_updates, [
-        (train, instead('range(1, updates+1)', 'range(1, updates + 1 + 2*(partner is not None))')),
+        (train, dict(old='updates', new='updates + 2*(partner is not None)', where=('value',))),
         (add, instead('real(n-k)', 'real(n)'))]),
     (same_first_weights, [
         (train, instead('first_weights(network, real, seed, start)',
                         'first_weights(network, real, seed + (partner is not None), start)'))]),
-    (baseline_missing, [(file._check_values, never('study.baseline not in arms'))]),
-    (unknown_arm, [(file._check_values, instead('parse(arm)', 'None'))]),
+    (baseline_missing, [(checks.check_arms, never('baseline not in names'))]),
+    (unknown_arm, [(checks.check_arms, instead('parse(name)', "parse('real')"))]),
     (cache_of_other_data, [(cached, instead('identity', '0'))]),
     (diverged_classifier, [(evaluation._check_scorable, never('bad.any()'))]),
-    (pickle_in_a_source, [(layouts._arrays, instead('False', 'True'))])]
+    (pickle_in_a_source, [(npz._arrays, instead('False', 'True'))])]
 
 MUTANTS = [(guarded, *mutant) for guarded, mutants in GUARDS for mutant in mutants]
 
@@ -526,8 +526,11 @@ def test_nothing_but_the_examiner_depends_on_more_than_the_budget(clean, rest_po
     assert any(name.startswith('examiner') for name in depends_on(clean, rest_poisoned))
 
 
+FITTED = "run.keep('generator', PixelGenerator.fit, {}, pool, steps=generator_steps)"
+
+
 @pytest.mark.parametrize('function, change, leaks', [
-    (pixel.PixelGenerator.fit, 'drawn', ('scaling', 'generator ')),
+    (None, instead(FITTED.format('drawn'), FITTED.format('data.train')), ('scaling', 'generator ')),
     (replicate.run_arms, instead('train', 'lambda drawn, *a, **k: train(data.train, *a, **k)'), ('real ', 'add '))],
     ids=['generator', 'classifier'])
 def test_an_experiment_beyond_its_budget_is_found(monkeypatch, clean, rest_poisoned, function, change, leaks):

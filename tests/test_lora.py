@@ -1,4 +1,7 @@
-"LoRA generator and base against plain diffusers: weights in both directions, SDXL, noise prediction, several processes, what a user can get wrong"
+"""LoRA generator and its base against plain diffusers
+
+Weights in both directions, SDXL, noise prediction, several processes, and what a user can get wrong
+"""
 import json
 import shutil
 import subprocess
@@ -8,17 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from synaug.? import autocast
-from synaug.generators.lora import (
-    ChannelMap, Denoiser, Latents, add_lora, encoded, load, save, targets, train_lora, with_solver)
-from synaug.generators.text_to_image import Base, make_autoencoder, make_tokenizer, save as save_base
-from synaug.generators.lora import LoraGenerator, generate, load_pipeline, quiet
 from synaug.data.images import ImageSet
 from synaug.data.seen import seen
-from synaug.errors import SynaugError
+from synaug.errors import PipelineError, TrainingError
+from synaug.generators.channels import ChannelMap
+from synaug.generators.lora import (
+    Denoiser, LoraGenerator, OrientedLatents, add_lora, encoded, load, save, targets, train_lora)
+from synaug.generators.pipelines import generate, load_pipeline, quiet, with_solver
+from synaug.generators.text_to_image import SmallDiffusion, make_autoencoder, make_tokenizer
+from synaug.generators.text_to_image import save as save_base
+from synaug.training import autocast
 
 CLASSES = 'red_cell', 'blue_cell'
-TINY = dict(size=16, widths=(16, 32), autoencoder_widths=(8, 16), text_width=16, autoencoder_steps=3, steps=3, progress=False)
+TINY = dict(size=16, widths=(16, 32), autoencoder_widths=(8, 16), text_width=16, autoencoder_steps=3, steps=3,
+            progress=False)
 FEW = dict(steps=3, rank=3, lr=1e-2, batch_size=4, progress=False)
 
 
@@ -42,9 +48,9 @@ def plain(folder, weights=None):
 def drawn(pipe, seed=0):
     "What a pipeline draws when called by its user, not by us"
     pipe.set_progress_bar_config(disable=True)
-    with quiet():
-        return pipe(['a red cell', 'a blue cell'], height=16, width=16, num_inference_steps=3, guidance_scale=2., output_type='np',
-                    generator=torch.Generator().manual_seed(seed)).images
+    noise = torch.Generator().manual_seed(seed)
+    settings = dict(height=16, width=16, num_inference_steps=3, guidance_scale=2., output_type='np', generator=noise)
+    with quiet(): return pipe(['a red cell', 'a blue cell'], **settings).images
 
 
 def weights_of(net): return {k.replace('.base_layer', ''): v for k, v in net.state_dict().items() if 'lora_' not in k}
@@ -60,7 +66,8 @@ def train(): return coloured()
 @pytest.fixture(scope='module')
 def base(tmp_path_factory, train):
     folder = tmp_path_factory.mktemp('models')/'base'
-    save_base(Base.fit([('a cell', coloured(seed=5)), ('noise', coloured(seed=6).unlabelled())], **TINY), folder)
+    pools = [('a cell', coloured(seed=5)), ('noise', coloured(seed=6).unlabelled())]
+    save_base(SmallDiffusion.fit(pools, **TINY), folder)
     return folder
 
 
@@ -71,17 +78,25 @@ def xl(tmp_path_factory):
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
     torch.manual_seed(0)
     tokenizer = make_tokenizer(['a microscopy image, red cell', 'blue cell'])
-    text = CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=37, num_hidden_layers=3, num_attention_heads=4, projection_dim=32, max_position_embeddings=77,
-                          bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
-    unet = UNet2DConditionModel(sample_size=8, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, in_channels=4, out_channels=4,
-                                down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'), up_block_types=('CrossAttnUpBlock2D', 'UpBlock2D'), attention_head_dim=(2, 4),
-                                use_linear_projection=True, addition_embed_type='text_time', addition_time_embed_dim=8, transformer_layers_per_block=(1, 2),
-                                projection_class_embeddings_input_dim=80, cross_attention_dim=64)
-    scheduler = EulerDiscreteScheduler(beta_start=.00085, beta_end=.012, steps_offset=1, beta_schedule='scaled_linear', timestep_spacing='leading')
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=37, num_hidden_layers=3, num_attention_heads=4,
+        projection_dim=32, max_position_embeddings=77, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, in_channels=4,
+        out_channels=4, attention_head_dim=(2, 4),
+        down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'), up_block_types=('CrossAttnUpBlock2D', 'UpBlock2D'),
+        use_linear_projection=True, addition_embed_type='text_time', addition_time_embed_dim=8,
+        transformer_layers_per_block=(1, 2), projection_class_embeddings_input_dim=80, cross_attention_dim=64)
+    scheduler = EulerDiscreteScheduler(beta_start=.00085, beta_end=.012, beta_schedule='scaled_linear', steps_offset=1,
+                                       timestep_spacing='leading')
     folder = tmp_path_factory.mktemp('models')/'xl'
     with quiet():
-        StableDiffusionXLPipeline(make_autoencoder(16, (8, 16)), CLIPTextModel(text), CLIPTextModelWithProjection(text), tokenizer, tokenizer, unet, scheduler,
-                                  add_watermarker=False).save_pretrained(folder)
+        pipe = StableDiffusionXLPipeline(
+            vae=make_autoencoder(16, (8, 16)), text_encoder=CLIPTextModel(text),
+            text_encoder_2=CLIPTextModelWithProjection(text), tokenizer=tokenizer, tokenizer_2=tokenizer, unet=unet,
+            scheduler=scheduler, add_watermarker=False)
+        pipe.save_pretrained(folder)
     return folder
 
 
@@ -92,7 +107,7 @@ def test_plain_diffusers_draws_the_same_with_our_weights(train, base, tmp_path, 
     save(ours, tmp_path/'lora')
     theirs = plain(base, tmp_path/'lora')
     assert np.array_equal(drawn(theirs), drawn(load(tmp_path/'lora').pipe))
-    np.testing.assert_allclose(drawn(theirs), drawn(ours.pipe), atol=1e-5)            # weights at other addresses: the last bits may differ
+    np.testing.assert_allclose(drawn(theirs), drawn(ours.pipe), atol=1e-5)      # weights at other addresses: last bits
     assert np.abs(drawn(theirs) - drawn(plain(base))).max() > 1e-3
 
 
@@ -107,7 +122,8 @@ def script_weights(base, folder, targets):
     with torch.no_grad():
         for k, p in unet.named_parameters():
             if 'lora_B' in k: p.normal_(0, .2, generator=torch.Generator().manual_seed(len(k)))
-    StableDiffusionPipeline.save_lora_weights(save_directory=folder, unet_lora_layers=convert_state_dict_to_diffusers(get_peft_model_state_dict(unet)), safe_serialization=True)
+    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
+    StableDiffusionPipeline.save_lora_weights(save_directory=folder, unet_lora_layers=layers, safe_serialization=True)
 
 
 def test_we_draw_the_same_as_plain_diffusers_with_weights_of_its_example_script(train, base, tmp_path):
@@ -123,24 +139,28 @@ def test_we_draw_the_same_as_plain_diffusers_with_weights_of_its_example_script(
 
 def test_weights_that_diffusers_would_read_in_part_are_refused(train, base, tmp_path):
     script_weights(base, tmp_path, targets['all'])          # attention in one layout, convolutions in another
-    with pytest.raises(SynaugError, match='of which diffusers could use'): LoraGenerator.from_weights(tmp_path, train, base)
+    with pytest.raises(PipelineError, match='of which diffusers could use'):
+        LoraGenerator.from_weights(tmp_path, train, base)
 
 
 def test_weights_of_another_pipeline_are_refused(train, base, tmp_path):
     wider = tmp_path/'wider'
-    save_base(Base.fit([('a cell', train)], **(TINY | dict(widths=(24, 48)))), wider)
+    save_base(SmallDiffusion.fit([('a cell', train)], **(TINY | dict(widths=(24, 48)))), wider)
     script_weights(wider, tmp_path/'weights', ['to_k', 'to_q'])
-    with pytest.raises(SynaugError, match='do not fit this pipeline'): LoraGenerator.from_weights(tmp_path/'weights', train, base)
-    with pytest.raises(SynaugError, match='found 0'): LoraGenerator.from_weights(tmp_path, train, base)
+    with pytest.raises(PipelineError, match='do not fit this pipeline'):
+        LoraGenerator.from_weights(tmp_path/'weights', train, base)
+    with pytest.raises(PipelineError, match='found 0'): LoraGenerator.from_weights(tmp_path, train, base)
 
 
 @pytest.mark.parametrize('text', [False, True])
 def test_sdxl(train, xl, tmp_path, text):
     before = load_pipeline(xl)
     ours = LoraGenerator.fit(train, xl, modules='all', text=text, prior=2, prior_prompts=('a cell',), **FEW)
-    for name in ('unet', 'vae', 'text_encoder', 'text_encoder_2'): assert same(weights_of(getattr(before, name)), weights_of(getattr(ours.pipe, name))), name
+    for name in ('unet', 'vae', 'text_encoder', 'text_encoder_2'):
+        assert same(weights_of(getattr(before, name)), weights_of(getattr(ours.pipe, name))), name
     samples = ours.sample(train.labels[:3], steps=3, progress=False)
-    assert np.array_equal(samples.labels, train.labels[:3]) and samples.images.shape == (3, 16, 16, 3) and samples.images.std() > 0
+    assert np.array_equal(samples.labels, train.labels[:3])
+    assert samples.images.shape == (3, 16, 16, 3) and samples.images.std() > 0
     assert not ours.base_recorded and ours.seen == seen(train)
     save(ours, tmp_path/'lora')
     theirs = plain(xl, tmp_path/'lora')
@@ -157,11 +177,12 @@ def test_sdxl_conditions_are_those_of_its_own_pipeline(xl):
     net = Denoiser(pipe, ['a red cell'])
     forward = pipe.unet.forward
     pipe.unet.forward = lambda x, t, **k: calls.append((x, t, k)) or forward(x, t, **k)
-    with quiet(): pipe('a red cell', height=16, width=16, num_inference_steps=2, guidance_scale=2., output_type='latent', generator=torch.Generator().manual_seed(0))
+    settings = dict(height=16, width=16, num_inference_steps=2, guidance_scale=2., output_type='latent')
+    with quiet(): pipe('a red cell', generator=torch.Generator().manual_seed(0), **settings)
     x, t, k = calls[0]
-    theirs = forward(x, t, encoder_hidden_states=k['encoder_hidden_states'], added_cond_kwargs=k['added_cond_kwargs']).sample
+    theirs = forward(x, t, **{name: k[name] for name in ('encoder_hidden_states', 'added_cond_kwargs')}).sample
     pipe.unet.forward = forward
-    with torch.no_grad(): ours = net(x, t, torch.tensor([-1, 0]))                        # the empty prompt, then the prompt
+    with torch.no_grad(): ours = net(x, t, torch.tensor([-1, 0]))                # the empty prompt, then the prompt
     torch.testing.assert_close(ours, theirs)
     assert not torch.allclose(ours[0], ours[1], atol=1e-4)
 
@@ -178,29 +199,37 @@ def test_first_loss_is_the_weighted_error_of_the_base(train, base, tmp_path, pre
     "Before anything is learnt the loss is that of the base: its closed form, from diffusers' own scheduler"
     from diffusers import DDPMScheduler
     folder = Path(shutil.copytree(base, tmp_path/'base'))
-    settings = json.loads((folder/'scheduler'/'scheduler_config.json').read_text()) | dict(prediction_type=prediction)
-    (folder/'scheduler'/'scheduler_config.json').write_text(json.dumps(settings))
-    pipe = load_pipeline(folder)
-    rgb, size = ChannelMap.fitted(train.images), 4
-    source = (Latents(pipe, rgb.forward(train.images)), torch.zeros(len(train), dtype=torch.long), 1.)
+    config = folder/'scheduler'/'scheduler_config.json'
+    config.write_text(json.dumps(json.loads(config.read_text()) | dict(prediction_type=prediction)))
+    rgb, size = ChannelMap.fitted(train.images).forward(train.images), 4
+    latents = OrientedLatents(load_pipeline(folder), rgb)
+    source = latents, torch.zeros(len(train), dtype=torch.long), 1.
     found = {}
     for gamma in (5., None):
         pipe = load_pipeline(folder)
         parameters = add_lora(pipe, 2, 2)
-        found[gamma] = train_lora(pipe, parameters, ['a cell'], [source], 1, size, gamma=gamma, p_drop=0., seed=3, progress=False)[0][0]
-    g, pipe, schedule = torch.Generator().manual_seed(3), load_pipeline(folder), DDPMScheduler.from_pretrained(folder, subfolder='scheduler')
-    z, _ = source[0].draw(g, size)
+        settings = dict(gamma=gamma, p_drop=0., seed=3, progress=False)
+        found[gamma] = train_lora(pipe, parameters, ['a cell'], [source], 1, size, **settings)[0][0]
+
+    g, pipe = torch.Generator().manual_seed(3), load_pipeline(folder)
+    schedule = DDPMScheduler.from_pretrained(folder, subfolder='scheduler')
+    z, _ = latents.draw(g, size)
     eps, t = torch.randn(z.shape, generator=g), torch.randint(1000, (size,), generator=g)
-    with torch.no_grad(), autocast('cpu'): out = pipe.unet(schedule.add_noise(z, eps, t), t, encoder_hidden_states=encoded(pipe, ['a cell'])[0].expand(size, -1, -1)).sample.float()
-    error = (out - (eps if prediction == 'epsilon' else schedule.get_velocity(z, eps, t))).square().mean((1, 2, 3))
+    text = encoded(pipe, ['a cell'])[0].expand(size, -1, -1)
+    with torch.no_grad(), autocast('cpu'):
+        out = pipe.unet(schedule.add_noise(z, eps, t), t, encoder_hidden_states=text).sample.float()
+    asked = dict(epsilon=eps, v_prediction=schedule.get_velocity(z, eps, t))[prediction]
+    error = (out - asked).square().mean((1, 2, 3))
     snr = schedule.alphas_cumprod[t]/(1-schedule.alphas_cumprod[t])
+    over = dict(epsilon=snr, v_prediction=snr+1)[prediction]
     assert found[None] == pytest.approx(error.mean().item(), rel=1e-3)
-    assert found[5.] == pytest.approx((error*snr.clamp(max=5)/(snr if prediction == 'epsilon' else snr+1)).mean().item(), rel=1e-3)
+    assert found[5.] == pytest.approx((error*snr.clamp(max=5)/over).mean().item(), rel=1e-3)
 
 
 def test_16_bit_single_channel_images_and_odd_sizes(base):
     rng = np.random.default_rng(0)
-    deep = ImageSet(rng.integers(0, 4096, (8, 20, 24, 1)).astype(np.uint16), np.eye(2, dtype=np.float32)[np.arange(8) % 2], CLASSES, ('grey',))
+    images = rng.integers(0, 4096, (8, 20, 24, 1)).astype(np.uint16)
+    deep = ImageSet(images, np.eye(2, dtype=np.float32)[np.arange(8) % 2], CLASSES, ('grey',))
     samples = LoraGenerator.fit(deep, base, **FEW).sample(deep.labels[:3], steps=2, progress=False)
     assert samples.images.shape == (3, 20, 24, 1) and samples.images.dtype == np.uint16
     assert 255 < samples.images.max() <= 4095                   # within the range of the training images
@@ -210,29 +239,31 @@ def test_16_bit_single_channel_images_and_odd_sizes(base):
 def test_a_base_that_cannot_be_had_is_named_with_the_way_out(train, monkeypatch, name):
     import huggingface_hub.constants
     monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
-    with pytest.raises(SynaugError) as error: LoraGenerator.fit(train, name, **FEW)
+    with pytest.raises(PipelineError) as error: LoraGenerator.fit(train, name, **FEW)
     assert name in str(error.value) and 'give its folder' in str(error.value) and '\n' not in str(error.value)
 
 
 def test_a_damaged_base_is_named(train, base, tmp_path):
     folder = Path(shutil.copytree(base, tmp_path/'base'))
     (folder/'unet'/'diffusion_pytorch_model.safetensors').unlink()
-    with pytest.raises(SynaugError, match='cannot be loaded'): LoraGenerator.fit(train, folder, **FEW)
+    with pytest.raises(PipelineError, match='cannot be loaded'): LoraGenerator.fit(train, folder, **FEW)
 
 
 def test_a_diverging_fit_is_named(train, base):
-    with pytest.raises(SynaugError, match='diverged at step'): LoraGenerator.fit(train, base, **(FEW | dict(lr=float('inf'))))
+    with pytest.raises(TrainingError, match='diverged at step'):
+        LoraGenerator.fit(train, base, **(FEW | dict(lr=float('inf'))))
 
 
 @pytest.mark.slow
 def test_labels_steer_what_is_drawn(tmp_path):
     "A base of grey noise learns by LoRA alone that red cells are red and blue cells blue"
     greys = coloured(64, seed=2)
-    greys = ImageSet(greys.images.mean(3, keepdims=True).repeat(3, 3).astype(np.uint8), None, (), greys.channels)
-    both = ImageSet(np.concatenate([greys.images, coloured(64, seed=3).images]), None, (), greys.channels)
-    save_base(Base.fit([('a cell', both)], **(TINY | dict(autoencoder_steps=150, steps=150))), tmp_path/'base')
-    train = coloured(32)
-    fitted = LoraGenerator.fit(train, tmp_path/'base', steps=250, rank=8, modules='all', lr=3e-3, batch_size=8, progress=False)
+    greys = greys.images.mean(3, keepdims=True).repeat(3, 3).astype(np.uint8)
+    both = ImageSet(np.concatenate([greys, coloured(64, seed=3).images]), None, (), ('red', 'green', 'blue'))
+    longer = TINY | dict(autoencoder_steps=150, steps=150)
+    save_base(SmallDiffusion.fit([('a cell', both)], **longer), tmp_path/'base')
+    settings = dict(steps=250, rank=8, modules='all', lr=3e-3, batch_size=8, progress=False)
+    fitted = LoraGenerator.fit(coloured(32), tmp_path/'base', **settings)
     made = fitted.sample(np.eye(2).repeat(8, 0), guidance=2., steps=8, progress=False).images.astype(float).mean((1, 2))
     redness = made[:, 0] - made[:, 2]
     assert redness[:8].min() > redness[8:].max() and redness[:8].mean() > 60 > -60 > redness[8:].mean()
@@ -242,9 +273,9 @@ TWO = '''
 import sys, torch, numpy as np
 sys.path.insert(0, sys.argv[1])
 from test_lora import FEW, coloured
-from synaug.generators import lora
+from synaug.generators.lora import LoraGenerator, save
 from accelerate import PartialState
-ours = lora.LoraGenerator.fit(coloured(), sys.argv[2], **FEW)
+ours = LoraGenerator.fit(coloured(), sys.argv[2], **FEW)
 rank = PartialState().process_index
 assert PartialState().num_processes == 2
 save(ours, f'{sys.argv[3]}/{rank}')
@@ -256,8 +287,10 @@ torch.distributed.destroy_process_group()
 def test_two_processes_learn_one_set_of_weights_from_different_draws(base, tmp_path):
     from safetensors.torch import load_file
     (tmp_path/'two.py').write_text(TWO)
-    command = [sys.executable, '-m', 'accelerate.commands.launch', '--cpu', '--num_processes', '2', '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no']
-    done = subprocess.run([*command, str(tmp_path/'two.py'), str(Path(__file__).parent), str(base), str(tmp_path)], capture_output=True, text=True, timeout=600)
+    launch = [sys.executable, '-m', 'accelerate.commands.launch', '--cpu', '--num_processes', '2',
+              '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no']
+    script = [str(place) for place in (tmp_path/'two.py', Path(__file__).parent, base, tmp_path)]
+    done = subprocess.run([*launch, *script], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = (load_file(tmp_path/rank/'pytorch_lora_weights.safetensors') for rank in '01')
     assert same(one, two)

@@ -1,5 +1,10 @@
 "Studies that are interrupted, extended, or in which runs fail; run with the command line in processes of their own"
-import os, re, signal, subprocess, sys, time
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -9,18 +14,32 @@ import pytest
 import synaug
 from pandas.testing import assert_frame_equal
 
-PARAMETERS = "replicate = 0\nout = ''\ncache = ''\neffect = 0.02\narms = ['real', 'add']\nfails_at = -1\nuser_error = False\n"
+PARAMETERS = """
+replicate = 0
+out = ''
+cache = ''
+effect = 0.02
+arms = ['real', 'add']
+fails_at = -1
+user_error = False
+"""
 BODY = """
 import os, random, time
 from pathlib import Path
-from synaug.images import BudgetError
-from synaug.study import save_rows
+from synaug.errors import BudgetError
+from synaug.outcome import save_rows
 (Path(cache)/f'{replicate}.txt').write_text('kept')
 while replicate and os.path.exists(os.environ.get('HOLD', '')): time.sleep(.05)
-if replicate == fails_at: raise BudgetError('labels_per_class=9: too many') if user_error else RuntimeError('the disk is full')
+if replicate == fails_at and user_error: raise BudgetError('labels_per_class=9: too many')
+if replicate == fails_at: raise RuntimeError('the disk is full')
 draw = random.Random(replicate).random
-save_rows(out, [dict(arm=a, split=s, metric='macro_f1', value=.7 + .05*draw() + effect*(a != 'real'), updates=10, seconds=time.time(), n_real=20, n_extra=0)
-                for s in ('val', 'test') for a in arms], fingerprint='fake', threads=os.environ['OMP_NUM_THREADS'])
+rows = []
+for split in 'val', 'test':
+    for arm in arms:
+        value = .7 + .05*draw() + effect*(arm != 'real')
+        rows.append(dict(arm=arm, split=split, metric='macro_f1', value=value, seconds=time.time()))
+facts = dict(updates=10, n_real=20, n_extra=0, fingerprint='fake')
+save_rows(out, rows, **facts, threads=os.environ['OMP_NUM_THREADS'])
 """
 ENV = os.environ | dict(PYTHONPATH=str(Path(synaug.__file__).parent.parent), COLUMNS='160')
 
@@ -28,7 +47,8 @@ ENV = os.environ | dict(PYTHONPATH=str(Path(synaug.__file__).parent.parent), COL
 def write_notebook(path, *cells, tags=('parameters',)):
     cells = [nbformat.v4.new_code_cell(c) for c in cells]
     cells[0].metadata['tags'] = list(tags)
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=dict(name='python3', display_name='python3'))), path)
+    metadata = dict(kernelspec=dict(name='python3', display_name='python3'))
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
 
 
 @pytest.fixture(scope='module')
@@ -41,18 +61,30 @@ def folder(tmp_path_factory):
 
 
 def start(folder, *options, out, hold=''):
-    "A study in a process of its own; while the file `hold` exists, no replicate but 0 ends. It hears SIGINT even if this process, started in the background, does not"
-    return subprocess.Popen([sys.executable, '-c', 'from synaug.cli import main; main()', 'run', 'fake.yaml', '--out', out, '--workers', '2', *options],
-                            cwd=folder, env=ENV | dict(HOLD=str(hold)), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    """A study in a process of its own; while the file `hold` exists, no replicate but 0 ends.
+    It hears SIGINT even if this process, started in the background, does not"""
+    synaug = [sys.executable, '-c', 'from synaug.cli import main; main()']
+    return subprocess.Popen(
+        [*synaug, 'run', 'fake.yaml', '--out', out, '--workers', '2', *options],
+        cwd=folder,
+        env=ENV | dict(HOLD=str(hold)),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def finish(process):
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
 
-def rows_of(out): return {p.parent.name: p.stat().st_mtime_ns for p in out.glob('runs/*/rows.parquet') if p.parent.suffix != '.part'}
+def rows_of(out):
+    "Name -> when its rows were written, of the finished runs"
+    found = out.glob('runs/*/rows.parquet')
+    return {p.parent.name: p.stat().st_mtime_ns for p in found if p.parent.suffix != '.part'}
 
 
 def ledger(out): return pd.read_parquet(out/'ledger.parquet').drop(columns='seconds')
@@ -70,7 +102,8 @@ def test_finished_study(finished):
     out, said = finished
     table = pd.read_parquet(out/'ledger.parquet')
     assert len(table) == 3*2*2 and not table.duplicated(['replicate', 'arm', 'split', 'metric']).any()
-    assert list(table.columns[:6]) == ['study', 'replicate', 'arm', 'split', 'metric', 'value'] and {'effect', 'n_split', 'version'} <= set(table)
+    assert list(table.columns[:6]) == ['study', 'replicate', 'arm', 'split', 'metric', 'value']
+    assert {'effect', 'n_split', 'version'} <= set(table)
     verdict = pd.read_csv(out/'verdict.csv')
     assert list(verdict.columns) == 'arm split metric baseline n difference low high p p_holm verdict'.split()
     mine = table.pivot(index='replicate', columns=['split', 'arm'], values='value')
@@ -86,8 +119,9 @@ def test_report_needs_no_network(finished):
     assert not re.findall(r'<(?:script|link|iframe|object|embed)\b', html) and not re.findall(r'url\(|@import', html)
     sources = re.findall(r'<img[^>]*?src="([^"]{12})', html)
     assert len(sources) >= 3 and set(sources) == {'data:image/p'}
-    assert 'A made-up study' in html and 'synaug run fake.yaml' in html and 'smallest' in html                  # 3 replicates are too few
-    assert 'id="Audits"' not in html and 'had been in the test set' not in html                  # this notebook measures neither
+    assert 'A made-up study' in html and 'synaug run fake.yaml' in html
+    assert 'smallest' in html                                              # 3 replicates are too few
+    assert 'id="Audits"' not in html and 'had been in the test set' not in html        # this notebook measures neither
     assert 'import pandas' not in html and 'import pandas' in (finished[0]/'report.ipynb').read_text()
 
 
@@ -101,11 +135,12 @@ def command_of(process):
 
 
 def stop_when(process, out, how):
-    "Signal a study once replicate 0 is finished and the two others, which are held, have begun and have kernels; its processes"
-    deadline = time.time() + 60
+    "Signal a study once replicate 0 is finished and the two others, which are held, have kernels; its processes"
+    deadline = time.time() + 180
     while True:
         family = psutil.Process(process.pid).children(recursive=True)
-        done, begun, kernels = rows_of(out), {p.stem for p in (out/'cache').glob('*.txt')}, sum('ipykernel' in command_of(p) for p in alive(family))
+        done, begun = rows_of(out), {p.stem for p in (out/'cache').glob('*.txt')}
+        kernels = sum('ipykernel' in command_of(p) for p in alive(family))
         if len(done) == 1 and begun == {'0', '1', '2'} and kernels >= 2: break
         assert process.poll() is None, process.communicate()
         assert time.time() < deadline, (done, begun, kernels)
@@ -126,7 +161,8 @@ def test_interrupted_study_ends_with_the_same_ledger(folder, finished):
     first = start(folder, out='stopped', hold=hold)
     family = stop_when(first, out, signal.SIGINT)
     code, said, wrong = finish(first)
-    assert code == 130 and wrong.count('\n') == 1 and 'continue' in wrong and 'synaug run fake.yaml --out stopped' in wrong
+    assert code == 130 and wrong.count('\n') == 1
+    assert 'continue' in wrong and 'synaug run fake.yaml --out stopped' in wrong
     assert gone(family, 1)
     done = rows_of(out)
     assert len(done) == 1 and not (out/'ledger.parquet').exists()
@@ -163,13 +199,15 @@ def test_failing_replicate(folder):
     out = folder/'broken'
     assert code == 1 and wrong.count('\n') == 1 and 'Traceback' not in wrong
     named = Path(re.search(r'(/\S+notebook\.ipynb)', wrong)[1])
-    assert '1 of 2 runs failed' in wrong and 'RuntimeError: the disk is full' in wrong and 'the disk is full' in named.read_text()
+    assert '1 of 2 runs failed' in wrong and 'RuntimeError: the disk is full' in wrong
+    assert 'the disk is full' in named.read_text()
     assert ledger(out).replicate.unique().tolist() == [0] and (out/'report.html').exists()
     assert 'There is one replicate' in (out/'report.html').read_text()
 
 
 def test_error_of_the_user_in_a_run(folder):
-    code, said, wrong = finish(start(folder, '-p', 'fails_at=0', '-p', 'user_error=true', '--replicates', '1', out='user'))
+    settings = '-p', 'fails_at=0', '-p', 'user_error=true'
+    code, said, wrong = finish(start(folder, *settings, '--replicates', '1', out='user'))
     assert code == 2 and 'BudgetError: labels_per_class=9' in wrong and not (folder/'user'/'ledger.parquet').exists()
 
 

@@ -1,5 +1,4 @@
 "The wheel, built from the source distribution, works in a clean environment outside the checkout."
-import json
 import os
 import shutil
 import subprocess
@@ -13,13 +12,15 @@ import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TINY = {'labels_per_class': 2, 'generator_steps': 4, 'sampling_steps': 2, 'updates': 4, 'examiner_updates': 4}  # make the shipped `quick` study a matter of seconds
+# make the shipped `quick` study a matter of seconds
+TINY = {'labels_per_class': 2, 'generator_steps': 4, 'sampling_steps': 2, 'updates': 4, 'examiner_updates': 4}
 
 
 def run(*command, cwd, **options):
-    "Run a command far from this checkout: no PYTHONPATH, no virtual environment of ours; its output is shown if it fails"
-    borrowed = {'OMP_NUM_THREADS': '1', 'JUPYTER_PATH': str(Path(sys.prefix)/'share'/'jupyter')}   # nbconvert's templates lie outside site-packages
-    env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'VIRTUAL_ENV', 'IN_TEST')} | borrowed
+    "Run a command far from this checkout: no PYTHONPATH, no virtual environment; its output is shown if it fails"
+    templates = Path(sys.prefix)/'share'/'jupyter'                # nbconvert's lie outside site-packages
+    env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'VIRTUAL_ENV', 'IN_TEST')}
+    env |= {'OMP_NUM_THREADS': '1', 'JUPYTER_PATH': str(templates)}
     done = subprocess.run(list(map(str, command)), cwd=cwd, env=env, capture_output=True, text=True, **options)
     assert done.returncode == 0, f'{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}'
     return done.stdout
@@ -73,17 +74,19 @@ def test_the_installed_package_is_the_wheels(environment, tmp_path):
 
 
 def test_every_module_imports(environment, tmp_path):
-    walk = 'import json, pkgutil, synaug; print(json.dumps([m.name for m in pkgutil.walk_packages(synaug.__path__, "synaug.")]))'
-    modules = json.loads(run(environment/'python', '-c', walk, cwd=tmp_path))
-    assert 'synaug.images' in modules
+    walk = 'import pkgutil, synaug; print(*(m.name for m in pkgutil.walk_packages(synaug.__path__, "synaug.")))'
+    modules = run(environment/'python', '-c', walk, cwd=tmp_path).split()
+    assert {'synaug.data.images', 'synaug.study.runner'} <= set(modules)
     run(environment/'python', '-c', f'import importlib; [importlib.import_module(m) for m in {modules}]', cwd=tmp_path)
 
 
 def test_a_tiny_study_runs_from_the_wheel(environment, tmp_path):
     settings = [part for name, value in TINY.items() for part in ('-p', f'{name}={value}')]
-    run(environment/'synaug', 'run', 'quick', *settings, '--replicates', 1, '--out', tmp_path/'tiny', cwd=tmp_path, timeout=300)
+    command = environment/'synaug', 'run', 'quick', *settings, '--replicates', 1, '--out', tmp_path/'tiny'
+    run(*command, cwd=tmp_path, timeout=600)
     ledger = pd.read_parquet(tmp_path/'tiny'/'ledger.parquet')
     assert set(ledger.replicate) == {0} and {'val', 'test'} <= set(ledger.split)
-    assert set(ledger.updates.dropna()) == {TINY['updates']} and {'real', 'duplicate', 'oracle', 'noise'} <= set(ledger.arm)
+    assert set(ledger.updates.dropna()) == {TINY['updates']}
+    assert {'real', 'duplicate', 'oracle', 'noise'} <= set(ledger.arm)
     report = (tmp_path/'tiny'/'report.html').read_text(encoding='utf-8')
     assert '<img' in report and (tmp_path/'tiny'/'verdict.csv').exists()

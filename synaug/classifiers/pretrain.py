@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['contrastive_loss', 'pretrain']
 
-# %% ../../nbs/library/classifiers/07_pretrain.ipynb #c004
+# %% ../../nbs/library/classifiers/07_pretrain.ipynb #c003
 import math
 import pandas as pd
 import time
 import torch
 import torch.nn.functional as F
 from dataclasses import replace
+from functools import partial
 from torch import nn
-from tqdm.auto import tqdm
 
 from ..augment import strongly_augmented
 from .networks import CompactResNet
@@ -21,14 +21,25 @@ from .recipes import one_cycle
 from .train import Trained, draws_from, first_weights
 from ..data.images import concat
 from ..data.seen import seen
-from ..training import autocast, default_device, random_streams
+from ..training import autocast, default_device, descend, random_streams
 
-# %% ../../nbs/library/classifiers/07_pretrain.ipynb #c006
+# %% ../../nbs/library/classifiers/07_pretrain.ipynb #c005
+def _two_views(x, generator):
+    "Images `(N, C, H, W)` under strong augmentation, twice: `(2N, C, H, W)`"
+    return torch.cat([strongly_augmented(x, generator) for _ in range(2)])
+
+# %% ../../nbs/library/classifiers/07_pretrain.ipynb #c008
 def contrastive_loss(z, temperature=.2):
     "NT-Xent (Chen et al. 2020, eq. 1) of projections `(2N, D)`, of which rows i and i+N are views of one image"
     z = F.normalize(z.float(), dim=1)
-    similarity = (z @ z.T/temperature).masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), -math.inf)
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    similarity = (z @ z.T/temperature).masked_fill(itself, -math.inf)
     return F.cross_entropy(similarity, torch.arange(len(z), device=z.device).roll(len(z)//2))
+
+# %% ../../nbs/library/classifiers/07_pretrain.ipynb #c011
+def _projection(width):
+    "Features `(N, width)` -> `(N, 128)`, where views are compared"
+    return nn.Sequential(nn.Linear(width, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 128))
 
 def pretrain(
     pool,               # unlabelled images
@@ -41,24 +52,38 @@ def pretrain(
     device=None,
     progress=False,
 ):
-    "Features learnt without labels by SimCLR on pool and drawn images: a `Trained` with an idle head, to `train(..., start=)` from"
+    """Features learnt without labels by SimCLR on pool and drawn images: a `Trained` with an idle head, to
+    `train(..., start=)` from. TrainingError if it diverges"""
     began, device, (stream,) = time.perf_counter(), torch.device(device or default_device()), random_streams(seed, 1)
     model = first_weights(network, drawn, seed).to(device, memory_format=torch.channels_last).train()
     images = concat(*(replace(s, labels=None, classes=drawn.classes, task=drawn.task) for s in (pool, drawn)))
-    draw, losses = draws_from(images, device, stream, lambda x, g: torch.cat([strongly_augmented(x, g) for _ in range(2)])), []
+    draw = draws_from(images, device, stream, _two_views)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         width = model.features(draw(2)[0]).shape[1]
-        project = nn.Sequential(nn.Linear(width, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 128)).to(device)
-    trained = [p for name, p in model.named_parameters() if not name.startswith('head.')]
-    optimizer = torch.optim.AdamW([*trained, *project.parameters()], lr, weight_decay=.05)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: one_cycle(i/updates))
+        project = _projection(width).to(device)
+
+    def loss_of_batch():
+        with autocast(device): return contrastive_loss(project(model.features(draw(batch_size)[0])))
+
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for _ in tqdm(range(updates), desc='pre-training', unit='update', disable=not progress, mininterval=1):
-            with autocast(device): loss = contrastive_loss(project(model.features(draw(batch_size)[0])))
-            loss.backward()
-            optimizer.step(); schedule.step(); optimizer.zero_grad(set_to_none=True)
-            losses.append(loss.item())
-    history = pd.DataFrame(dict(update=range(1, updates+1), loss=losses))
-    return Trained(model.eval(), history, updates, time.perf_counter()-began, seen(pool, drawn), updates)
+        _, losses = descend(
+            nn.ModuleList([model, project]),        # the head gets no gradient, and stays as it is
+            loss_of_batch,
+            steps=updates,
+            lr=lr,
+            optimizer=partial(torch.optim.AdamW, weight_decay=.05),
+            schedule=lambda i, steps: one_cycle(i/steps),
+            ema_decay=None,
+            what='pre-training',
+            progress=progress,
+        )
+    return Trained(
+        model=model.eval(),
+        history=pd.DataFrame(dict(update=range(1, updates+1), loss=losses.tolist())),
+        best_update=updates,
+        seconds=time.perf_counter() - began,
+        seen=seen(pool, drawn),
+        updates=updates,
+    )

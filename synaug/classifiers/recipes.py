@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['recipes', 'one_cycle', 'constant', 'tenth_at_half', 'Recipe', 'strongly_varied', 'recipe_called']
 
-# %% ../../nbs/library/classifiers/04_recipes.ipynb #c005
+# %% ../../nbs/library/classifiers/04_recipes.ipynb #c003
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,16 +14,21 @@ from functools import partial
 from ..augment import augmented, erased, mixup_or_cutmix, photometric
 from ..errors import RecipeError
 
-# %% ../../nbs/library/classifiers/04_recipes.ipynb #c007
+# %% ../../nbs/library/classifiers/04_recipes.ipynb #c005
 def one_cycle(progress, rise=.2):
     "Share of the peak learning rate after `progress` in [0, 1] of the training: linear up, cosine down to 0"
     if progress < rise: return .04 + .96*progress/rise
     return (1 + math.cos(math.pi*(progress-rise)/(1-rise)))/2
 
-def constant(progress): return 1.
+def constant(progress):
+    "All of it, always"
+    return 1.
 
-def tenth_at_half(progress): return 1. if progress < .5 else .1
+def tenth_at_half(progress):
+    "All of it in the first half, a tenth of it in the second"
+    return 1. if progress < .5 else .1
 
+# %% ../../nbs/library/classifiers/04_recipes.ipynb #c007
 @dataclass(frozen=True)
 class Recipe:
     "How a classifier is optimised by AdamW and which checkpoint is kept"
@@ -37,17 +42,30 @@ class Recipe:
     looks: int = 10                     # at validation
     augment: Callable = augmented       # (images, generator) -> images
     smoothing: float = 0.               # epsilon of label smoothing
-    mix: Callable | None = None         # (images, labels, generator) -> (images, labels), of each batch drawn, after the two above
+    mix: Callable | None = None         # (images, labels, generator) -> (images, labels), after both
 
-recipes = {'default': Recipe(), 'mix-model': Recipe(1e-4, constant, .01, 0., 'macro_f1', patience=5, looks=30),
-           'baseline': Recipe(1e-3, tenth_at_half, .01, 0., 'macro_f1', looks=30)}
+_LIN_CAO = dict(weight_decay=.01, ema_decay=0., metric='macro_f1', looks=30)
 
-# %% ../../nbs/library/classifiers/04_recipes.ipynb #c010
+recipes = {
+    'default': Recipe(),
+    'mix-model': Recipe(lr=1e-4, schedule=constant, patience=5, **_LIN_CAO),
+    'baseline': Recipe(lr=1e-3, schedule=tenth_at_half, **_LIN_CAO),
+}
+
+# %% ../../nbs/library/classifiers/04_recipes.ipynb #c011
 def strongly_varied(x, generator):
     "Images `(N, C, H, W)` in [-1, 1] as DeiT augments them: geometry, two photometric operations, random erasing"
     return erased(photometric(augmented(x, generator), generator), generator)
 
-recipes['deit'] = Recipe(2.5e-4, partial(one_cycle, rise=5/300), .05, ema_decay=0., looks=30, augment=strongly_varied, smoothing=.1, mix=mixup_or_cutmix)
+recipes['deit'] = Recipe(
+    lr=2.5e-4,
+    schedule=partial(one_cycle, rise=5/300),
+    ema_decay=0.,
+    looks=30,
+    augment=strongly_varied,
+    smoothing=.1,
+    mix=mixup_or_cutmix,
+)
 
 def recipe_called(name):
     "The `Recipe` of that name. RecipeError if there is none"

@@ -11,53 +11,77 @@ from matplotlib import rc_context
 from textwrap import fill
 
 from ..arms import BATCHNORMS
-from .style import THEME, _difference_axis, _figure
-from ..verdicts.claims import _LABELS
+from .style import THEME, difference_axis, margin_band, titled_figure
 from ..verdicts.words import metric_name
 
-# %% ../../nbs/library/plots/05_claims.ipynb #c005
+# %% ../../nbs/library/plots/05_claims.ipynb #c006
 _ANSWERS = {'holds': ('#009e73', 'o'), 'does not hold': ('#d55e00', 'X'), 'open': ('#8c8c8c', 's')}
+
+def _said(answers):
+    "'1 holds; 2 stay open' of the answers"
+    verbs = {'holds': ('holds', 'hold'), 'does not hold': ('does not', 'do not'), 'open': ('stays open', 'stay open')}
+    counts = answers.value_counts()
+    return '; '.join(
+        f'{counts[a]} {one if counts[a] == 1 else more}' for a, (one, more) in verbs.items() if a in counts)
 
 @rc_context(THEME)
 def claims_figure(table, metric_label='score', margin=.02, level=.95):
     "Forest plot of a table from `check_claims`: what was claimed, what was found"
-    counts, several = table.answer.value_counts(), table.metric.nunique()
-    said = '; '.join(f'{counts[a]} {w if counts[a] == 1 else p}' for a, w, p in (('holds', 'holds', 'hold'), ('does not hold', 'does not', 'do not'), ('open', 'stays open', 'stay open')) if a in counts)
-    fig = _figure(8.2, .95 + .5*len(table), f'Of {len(table)} claims: {said}',
-                  f'Paired contrast{" in " + metric_label if several < 2 else ""} and {level:.0%} interval over {table.n.max()} replicates. Grey band: margin of {margin:g}. Verdicts corrected over all {len(table)} claims (Holm).' + ' Upright line: the gain that was claimed.'*int(table.gain.notna().any()))
+    several = table.metric.nunique() > 1
+    score = '' if several else f' in {metric_label}'
+    caption = (f'Paired contrast{score} and {level:.0%} interval over {table.n.max()} replicates. Grey band: margin of '
+               f'{margin:g}. Verdicts corrected over all {len(table)} claims (Holm).')
+    if table.gain.notna().any(): caption += ' Upright line: the gain that was claimed.'
+    fig = titled_figure(8.2, .95 + .5*len(table), f'Of {len(table)} claims: {_said(table.answer)}', caption)
     ax = fig.subplots()
-    ax.axvspan(-margin, margin, color='.93', zorder=0, lw=0); ax.axvline(0, color='.4', lw=1, zorder=1)
+    beside = dict(transform=ax.get_yaxis_transform(), va='center')
+    margin_band(ax, margin)
     for y, c in enumerate(table.itertuples()):
         colour, marker = _ANSWERS[c.answer]
         ax.plot([c.low, c.high], [y, y], color=colour, lw=2.2, solid_capstyle='round', zorder=2)
         if np.isfinite(c.gain): ax.plot([c.gain]*2, [y-.3, y+.3], color='k', lw=1.4, zorder=2)
         ax.plot(c.difference, y, ls='', marker=marker, ms=9, mec='white', mew=.7, color=colour, zorder=3)
-        ax.text(1.02, y, f'{c.answer}\n', transform=ax.get_yaxis_transform(), va='center', fontsize=8.5, fontweight='bold', color=colour, linespacing=1.1)
-        ax.text(1.02, y, f'\nclaimed: {c.expects}; found: {c.verdict}', transform=ax.get_yaxis_transform(), va='center', fontsize=7.5, color='.4', linespacing=1.2)
-    ax.set(yticks=range(len(table)), ylim=(len(table) - .4, -.6), yticklabels=[fill(f'{c.claim} ({c.split}{"" if several < 2 else ", " + metric_name(c.metric)})', 44) for c in table.itertuples()])
-    _difference_axis(ax)
+        ax.text(1.02, y, f'{c.answer}\n', fontsize=8.5, fontweight='bold', color=colour, linespacing=1.1, **beside)
+        found = f'\nclaimed: {c.expects}; found: {c.verdict}'
+        ax.text(1.02, y, found, fontsize=7.5, color='.4', linespacing=1.2, **beside)
+    where = [f'{c.split}, {metric_name(c.metric)}' if several else c.split for c in table.itertuples()]
+    labels = [fill(f'{claim} ({place})', 44) for claim, place in zip(table.claim, where)]
+    ax.set(yticks=range(len(table)), ylim=(len(table) - .4, -.6), yticklabels=labels)
+    difference_axis(ax)
     return fig
 
 # %% ../../nbs/library/plots/05_claims.ipynb #c010
 _MARKS = dict(shared=('#d55e00', 'X'), joint=('#0072b2', 'o'), split=('#009e73', 's'))
+_PARTNERS = dict(
+    simplified="synthetic\n(paper's generator)",
+    unet='synthetic\n(proper generator)',
+    noise='noise images',
+    real='real images')
 
 # %% ../../nbs/library/plots/05_claims.ipynb #c011
 @rc_context(THEME)
 def factor_figure(table, metric_label='score', margin=.02, level=.95):
     "Differences to the baseline of a `factor_table`: a panel per rule, a line per partner, a mark per BatchNorm"
     rules, partners = list(table.rule.unique()), list(table.partner.unique())
-    fig = _figure(2 + 3.2*len(rules), 1.3 + .62*len(partners), f'Difference to {table.baseline.iloc[0]} on {table.split.iloc[0]}, by partner and BatchNorm',
-                  f'Mean paired difference in {metric_label} and {level:.0%} interval over {table.n.max()} replicates; filled: shown to differ, after correction for all arms. Grey band: margin of {margin:g}.')
+    fig = titled_figure(
+        2+3.2*len(rules), 1.3+.62*len(partners),
+        f'Difference to {table.baseline.iloc[0]} on {table.split.iloc[0]}, by partner and BatchNorm',
+        f'Mean paired difference in {metric_label} and {level:.0%} interval over {table.n.max()} replicates; '
+        f'filled: shown to differ, after correction for all arms. Grey band: margin of {margin:g}.')
     axes = fig.subplots(1, len(rules), sharex=True, sharey=True, squeeze=False)[0]
     for ax, rule in zip(axes, rules):
-        ax.axvspan(-margin, margin, color='.93', zorder=0, lw=0); ax.axvline(0, color='.4', lw=1, zorder=1)
+        margin_band(ax, margin)
         for c in table[table.rule == rule].itertuples():
-            (colour, marker), y = _MARKS[c.batchnorm], partners.index(c.partner) + .24*(BATCHNORMS.index(c.batchnorm) - 1)
+            colour, marker = _MARKS[c.batchnorm]
+            y = partners.index(c.partner) + .24*(BATCHNORMS.index(c.batchnorm) - 1)
             claim = c.verdict in ('helps', 'hurts')
+            face = dict(mfc=colour, mec='white', mew=.7) if claim else dict(mfc='white', mec=colour, mew=1.4)
             ax.plot([c.low, c.high], [y, y], color=colour, lw=1.8, solid_capstyle='round', zorder=2)
-            ax.plot(c.difference, y, ls='', marker=marker, ms=8, color=colour, mfc=colour if claim else 'white', mec='white' if claim else colour, mew=.7 if claim else 1.4, zorder=3, label=c.batchnorm)
-        ax.set(title=rule, yticks=range(len(partners)), yticklabels=[_LABELS.get(p, p) for p in partners], ylim=(len(partners) - .45, -.55))
-        _difference_axis(ax)
-    handles = {h.get_label(): h for h in axes[0].lines if h.get_label() in BATCHNORMS}
-    fig.legend([handles[b] for b in BATCHNORMS if b in handles], [b for b in BATCHNORMS if b in handles], loc='outside right upper', title='BatchNorm', alignment='left')
+            ax.plot(c.difference, y, ls='', marker=marker, ms=8, color=colour, zorder=3, label=c.batchnorm, **face)
+        labels = [_PARTNERS.get(p, p) for p in partners]
+        ax.set(title=rule, yticks=range(len(partners)), yticklabels=labels, ylim=(len(partners) - .45, -.55))
+        difference_axis(ax)
+    handles = {h.get_label(): h for h in axes[0].lines}
+    shown = [b for b in BATCHNORMS if b in handles]
+    fig.legend([handles[b] for b in shown], shown, loc='outside right upper', title='BatchNorm', alignment='left')
     return fig

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['val_vs_test', 'differences', 'dosed', 'dose_response', 'label_plot', 'gap_plot', 'class_effects', 'frequency_plot',
-           'exchange_plot', 'power_plot']
+           'exchange_plot']
 
 # %% ../../nbs/library/plots/03_study.ipynb #c004
 import numpy as np
@@ -16,139 +16,187 @@ from matplotlib.ticker import MaxNLocator
 
 from ..arms import arm_amount, arm_kind, is_control
 from ..errors import LedgerError
-from .style import THEME, _difference_axis, _figure, _join, _mean_mark, _replicates, arm_style
-from ..verdicts.planning import plan_study, predictive_power
+from .style import (
+    THEME, arm_style, difference_axis, margin_band, mean_mark, replicates_of, signed, titled_figure)
 from ..verdicts.statistics import GAP, add_gaps, bca, gaps, paired
-from ..verdicts.words import metric_name
+from ..verdicts.words import listed, metric_name
 from ..verdicts.worth import exchange_rate, label_efficiency, label_sentence, learning_curve, monotone
 
-# %% ../../nbs/library/plots/03_study.ipynb #c006
+# %% ../../nbs/library/plots/03_study.ipynb #c008
 def _wide(ledger, metric, splits):
     "One table arm x replicate of values per split; replicates scored on all of `splits`"
     rows = ledger[(ledger.metric == metric) & ledger.split.isin(splits)]
     if rows.duplicated(['replicate', 'arm', 'split']).any():
-        raise LedgerError(f'several rows per replicate, arm and split of {metric}; draw one point of the grid at a time')
+        raise LedgerError(
+            f'several rows per replicate, arm and split of {metric}; draw one point of the grid at a time')
     if set(rows.split) != set(splits):
         raise LedgerError(f'{metric} was not measured on {", ".join(sorted(set(splits) - set(rows.split)))}')
     return rows.pivot(index=['arm', 'replicate'], columns='split', values='value')[list(splits)].dropna()
 
 @rc_context(THEME)
 def val_vs_test(ledger, metric='macro_f1', split='test', level=.95):
-    "Scatter of each arm's score on `split` against validation: replicates faint, mean with `level` intervals, and the diagonal"
+    """Scatter of each arm's score on `split` against validation: replicates faint, mean with `level` intervals, and the
+    diagonal"""
     wide = _wide(ledger, metric, ('val', split))
     styles, means = arm_style(wide.index.unique('arm')), wide.groupby('arm').mean()
     lower = int((means[split] < means.val).sum())
     share = f'All {lower}' if lower == len(means) else f'{lower or "None"} of the {len(means)}'
-    fig = _figure(6.6, 4.9, f'{share} arms score lower on {split} than on validation',
-                  f'Large: mean over {_replicates(wide.groupby("arm").size())}, with {level:.0%} intervals. Small: one replicate. Below the diagonal: worse on {split} than on validation.')
+    replicates = replicates_of(wide.groupby('arm').size())
+    fig = titled_figure(6.6, 4.9, f'{share} arms score lower on {split} than on validation',
+                        f'Large: mean over {replicates}, with {level:.0%} intervals. Small: one replicate. '
+                        f'Below the diagonal: worse on {split} than on validation.')
     ax = fig.subplots()
     for arm, style in styles.items():
         points = wide.loc[arm]
         x, y = points.val.mean(), points[split].mean()
         ax.plot(points.val, points[split], ls='', ms=3.5, alpha=.3, mew=0, **style)
-        ax.plot(bca(points.val, level), [y, y], color=style['color'], lw=1.2); ax.plot([x, x], bca(points[split], level), color=style['color'], lw=1.2)
-        _mean_mark(ax, x, y, arm, style)
+        ax.plot(bca(points.val, level), [y, y], color=style['color'], lw=1.2)
+        ax.plot([x, x], bca(points[split], level), color=style['color'], lw=1.2)
+        mean_mark(ax, x, y, arm, style)
     low, high = min(ax.get_xlim()[0], ax.get_ylim()[0]), max(ax.get_xlim()[1], ax.get_ylim()[1])
     ax.axline((low, low), slope=1, color='.6', lw=1, ls='--', zorder=0)
-    ax.annotate(f'{split} = validation', (low, low), xytext=(12, 16), textcoords='offset points', rotation=45, rotation_mode='anchor', color='.45', fontsize=8)
+    ax.annotate(f'{split} = validation', (low, low), xytext=(12, 16), textcoords='offset points', rotation=45,
+                rotation_mode='anchor', color='.45', fontsize=8)
     for axis in (ax.xaxis, ax.yaxis): axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    ax.set(xlim=(low, high), ylim=(low, high), aspect='equal', xlabel=f'{metric_name(metric)} on validation', ylabel=f'{metric_name(metric)} on {split}')
+    name = metric_name(metric)
+    ax.set(xlim=(low, high),
+           ylim=(low, high),
+           aspect='equal',
+           xlabel=f'{name} on validation',
+           ylabel=f'{name} on {split}')
     fig.legend(loc='outside center right')
     return fig
 
-# %% ../../nbs/library/plots/03_study.ipynb #c010
+# %% ../../nbs/library/plots/03_study.ipynb #c012
 _CLAIMS = {'helps', 'hurts', 'wider', 'narrower'}
 
 def _finding(rows, metric):
     "Title of a forest plot, about the split that decides: test where there is one"
     split = 'test' if (rows.split == 'test').any() else rows.split.iloc[0]
     here = rows[(rows.split == split) & ~rows.arm.map(is_control)]
-    claims = [f'{_join(list(here.arm[here.verdict == w]))} {w if (here.verdict == w).sum() == 1 else w.removesuffix("s")}' for w in ('helps', 'hurts') if (here.verdict == w).any()]
+    claims = []
+    for found in ('helps', 'hurts'):
+        arms = list(here.arm[here.verdict == found])
+        if arms: claims.append(f'{listed(arms)} {found if len(arms) == 1 else found.removesuffix("s")}')
+    said = '; '.join(claims) or 'no synthetic arm is shown to help or hurt'
     name = metric_name(metric)
-    return f'{name[0].upper() + name[1:]} on {split}: {"; ".join(claims) or "no synthetic arm is shown to help or hurt"}'
+    return f'{name[0].upper() + name[1:]} on {split}: {said}'
 
 def _forest(ax, rows, styles, margin):
     "One split's paired differences, arms from top to bottom"
-    ax.axvspan(-margin, margin, color='.93', zorder=0, lw=0); ax.axvline(0, color='.4', lw=1, zorder=1)
+    margin_band(ax, margin)
     for y, arm in enumerate(styles):
         for v in rows[rows.arm == arm].itertuples():
-            claim, colour = v.verdict in _CLAIMS, styles[arm]['color']
-            ax.plot([v.low, v.high], [y, y], color=colour, lw=2.2, solid_capstyle='round', zorder=2)
-            _mean_mark(ax, v.difference, y, arm, styles[arm], hollow=not claim)
-            ax.text(1.02, y, v.verdict, transform=ax.get_yaxis_transform(), va='center', fontsize=8, color='k' if claim else '.45', fontweight='bold' if claim else 'normal')
+            claim = v.verdict in _CLAIMS
+            ax.plot([v.low, v.high], [y, y], color=styles[arm]['color'], lw=2.2, solid_capstyle='round', zorder=2)
+            mean_mark(ax, v.difference, y, arm, styles[arm], hollow=not claim)
+            word = dict(color='k', fontweight='bold') if claim else dict(color='.45')
+            ax.text(1.02, y, v.verdict, transform=ax.get_yaxis_transform(), va='center', fontsize=8, **word)
     ax.set(yticks=range(len(styles)), yticklabels=list(styles), ylim=(len(styles) - .4, -.6))
-    _difference_axis(ax)
+    difference_axis(ax)
 
 @rc_context(THEME)
 def differences(verdicts, metric='macro_f1', splits=None, margin=.02, level=.95):
-    "Forest plot of paired differences with intervals and verdicts, one facet per split (all but the gap unless given); `margin`, `level` as given to `verdicts`"
+    """Forest plot of paired differences with intervals and verdicts, one facet per split (all but the gap unless
+    given); `margin`, `level` as given to `verdicts`"""
     rows = verdicts[verdicts.metric == metric]
     splits = list(splits or [s for s in rows.split.unique() if s != GAP])
     rows = rows[rows.split.isin(splits)]
-    if rows.duplicated(['arm', 'split']).any(): raise LedgerError('several verdicts per arm and split; draw one point of the grid at a time')
-    if set(rows.split) != set(splits): raise LedgerError(f'no verdicts on {metric} for {", ".join(sorted(set(splits) - set(rows.split)))}')
+    if rows.duplicated(['arm', 'split']).any():
+        raise LedgerError('several verdicts per arm and split; draw one point of the grid at a time')
+    if set(rows.split) != set(splits):
+        raise LedgerError(f'no verdicts on {metric} for {", ".join(sorted(set(splits) - set(rows.split)))}')
     styles, ncols, baseline = arm_style(rows.arm), min(len(splits), 3), rows.baseline.iloc[0]
-    nrows = -(-len(splits) // ncols)
-    fig = _figure(2.2 + 2.1*ncols, nrows*(.75 + .27*len(styles)) + .75, _finding(rows, metric),
-                  f'Mean paired difference and {level:.0%} interval over {_replicates(rows.n)}; filled: shown to differ, after correction for several arms. Grey band: margin of {margin:g}.')
+    nrows, controls = -(-len(splits) // ncols), sum(map(is_control, styles))
+    caption = (
+        f'Mean paired difference and {level:.0%} interval over {replicates_of(rows.n)}; filled: shown to differ, '
+        f'after correction for several arms. Grey band: margin of {margin:g}.')
+    fig = titled_figure(2.2 + 2.1*ncols, nrows*(.75 + .27*len(styles)) + .75, _finding(rows, metric), caption)
     axes = fig.subplots(nrows, ncols, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, split in zip(axes, splits):
         _forest(ax, rows[rows.split == split], styles, margin)
-        ax.set(title='gap, val - test' if split == GAP else split); ax.tick_params(labelbottom=True)
-        if sum(map(is_control, styles)) not in (0, len(styles)): ax.axhline(sum(map(is_control, styles)) - .5, color='.8', lw=.7)
+        ax.set(title='gap, val - test' if split == GAP else split)
+        ax.tick_params(labelbottom=True)
+        if 0 < controls < len(styles): ax.axhline(controls - .5, color='.8', lw=.7)
     for ax in axes[len(splits):]: ax.remove()
     for ax in axes[max(0, len(splits) - ncols):len(splits)]: ax.set_xlabel(f'difference to {baseline}')
     return fig
 
-# %% ../../nbs/library/plots/03_study.ipynb #c014
+# %% ../../nbs/library/plots/03_study.ipynb #c016
 def dosed(verdicts):
-    "The rows of `verdicts` on arms that were run at several amounts, with columns `kind` (the arm without its amount) and `amount` (extra images per real one)"
+    """The rows of `verdicts` on arms that were run at several amounts, with columns `kind` (the arm without its amount)
+    and `amount` (extra images per real one)"""
     rows = verdicts.assign(kind=verdicts.arm.map(arm_kind), amount=verdicts.arm.map(arm_amount))
-    return rows[rows.groupby(['kind', 'metric', 'split']).amount.transform('nunique') > 1].sort_values('amount')
+    several = rows.groupby(['kind', 'metric', 'split']).amount.transform('nunique') > 1
+    return rows[several].sort_values('amount')
 
-@rc_context(THEME)
-def dose_response(verdicts, metric='macro_f1', splits=('val', 'test'), margin=.02, level=.95, candidates=None):
-    """Differences to the baseline against the amount of extra images, a line per kind of arm with several amounts and a facet per split; with `candidates` per real image, against
-    the share of them that was kept (a selection curve). LedgerError if there is none"""
-    rows = dosed(verdicts)
-    rows = rows[(rows.metric == metric) & rows.split.isin(splits)]
-    if rows.empty: raise LedgerError(f'no arm was run at several amounts with {metric} on {" or ".join(splits)}; add arms such as add-50% and add-100%')
-    splits, kinds = [s for s in splits if (rows.split == s).any()], list(arm_style(rows.kind.unique()))
+def _kind_styles(kinds):
+    "Colour and marker of the kinds of arms in a dose figure: the oracle's own, hues for the others"
     others = [k for k in kinds if k != 'oracle']
     hues = cycle(['#0072b2', '#009e73', '#d55e00', '#6a3d9a', '#cc79a7', '#56b4e9'])
-    looks = {'oracle': dict(arm_style(['oracle'])['oracle'])} | {k: dict(color=c, marker=m) for k, c, m in zip(others, hues, cycle('^svPpXh<'))}
-    fig = _figure(2.2 + 2.9*len(splits), 3.6, _finding(rows, metric), f'Mean paired difference in {metric_name(metric)} and {level:.0%} interval over {_replicates(rows.n)}, against '
-                  f'{"the number of extra images per real one" if candidates is None else f"the share that was kept of {candidates:g} candidates per real image"}; filled: shown to differ, after correction for all arms. Grey band: margin of {margin:g}.')
+    styles = {k: dict(color=c, marker=m) for k, c, m in zip(others, hues, cycle('^svPpXh<'))}
+    return arm_style(['oracle']) | styles
+
+# %% ../../nbs/library/plots/03_study.ipynb #c018
+@rc_context(THEME)
+def dose_response(verdicts, metric='macro_f1', splits=('val', 'test'), margin=.02, level=.95, candidates=None):
+    """Differences to the baseline against the amount of extra images, a line per kind of arm with several amounts and a
+    facet per split; with `candidates` per real image, against the share of them that was kept (a selection curve).
+    LedgerError if there is none"""
+    rows = dosed(verdicts)
+    rows = rows[(rows.metric == metric) & rows.split.isin(splits)]
+    if rows.empty:
+        raise LedgerError(f'no arm was run at several amounts with {metric} on {" or ".join(splits)}; '
+                          'add arms such as add-50% and add-100%')
+    splits, kinds = [s for s in splits if (rows.split == s).any()], list(arm_style(rows.kind.unique()))
+    styles, per, xlabel = _kind_styles(kinds), 1, 'extra images, per real one'
+    against = 'the number of extra images per real one'
+    if candidates is not None:
+        per, xlabel = candidates, 'share of the candidates kept'
+        against = f'the share that was kept of {candidates:g} candidates per real image'
+    caption = (
+        f'Mean paired difference in {metric_name(metric)} and {level:.0%} interval over {replicates_of(rows.n)}, '
+        f'against {against}; filled: shown to differ, after correction for all arms. Grey band: margin of {margin:g}.')
+    fig = titled_figure(2.2 + 2.9*len(splits), 3.6, _finding(rows, metric), caption)
     axes = fig.subplots(1, len(splits), sharex=True, sharey=True, squeeze=False)[0]
-    per, xlabel = (1, 'extra images, per real one') if candidates is None else (candidates, 'share of the candidates kept')
     amounts = np.sort(rows.amount.unique())/per
     for ax, split in zip(axes, splits):
-        ax.axhspan(-margin, margin, color='.93', zorder=0, lw=0); ax.axhline(0, color='.4', lw=1, zorder=1)
-        for i, kind in enumerate(k for k in kinds if k in set(rows.kind)):
-            here, style = rows[(rows.split == split) & (rows.kind == kind)], looks[kind]
+        margin_band(ax, margin, upright=False)
+        for i, kind in enumerate(kinds):
+            here, style = rows[(rows.split == split) & (rows.kind == kind)], styles[kind]
             x = here.amount/per*1.035**(i - (len(kinds) - 1)/2)
             ax.plot(x, here.difference, color=style['color'], lw=1.2)
             for at, v in zip(x, here.itertuples()):
                 ax.plot([at, at], [v.low, v.high], color=style['color'], lw=1.2)
-                _mean_mark(ax, at, v.difference, kind, style, hollow=v.verdict not in _CLAIMS)
-        ax.set(xscale='log', title=split, xlabel=xlabel); ax.set_xticks(amounts); ax.minorticks_off()
-        ax.xaxis.set_major_formatter(lambda x, _: f'{100*x:.3g} %'); ax.yaxis.set_major_formatter(lambda y, _: f'{y:+.2f}' if abs(y) > 1e-9 else '0')
+                mean_mark(ax, at, v.difference, kind, style, hollow=v.verdict not in _CLAIMS)
+        ax.set(xscale='log', title=split, xlabel=xlabel)
+        ax.set_xticks(amounts)
+        ax.minorticks_off()
+        ax.xaxis.set_major_formatter(lambda x, _: f'{100*x:.3g} %')
+        ax.yaxis.set_major_formatter(signed)
         if len(amounts) > 4: ax.tick_params(axis='x', rotation=40)
     axes[0].set_ylabel(f'difference to {rows.baseline.iloc[0]}')
-    handles = {h.get_label(): h for h in axes[0].lines if h.get_label() in looks}
-    fig.legend([handles[k] for k in kinds if k in handles], [k for k in kinds if k in handles], loc='outside center right')
+    handles = {h.get_label(): h for h in axes[0].lines if h.get_label() in styles}
+    fig.legend([handles[k] for k in kinds if k in handles], [k for k in kinds if k in handles],
+               loc='outside center right')
     return fig
 
-# %% ../../nbs/library/plots/03_study.ipynb #c018
+# %% ../../nbs/library/plots/03_study.ipynb #c022
 @rc_context(THEME)
 def label_plot(ledger, by, metric='macro_f1', split='test', baseline='real', level=.95):
-    "Score of every arm against the number of labelled images, with `level` intervals; `by` is the parameter of the grid that sets the budget"
+    """Score of every arm against the number of labelled images, with `level` intervals; `by` is the parameter of
+    the grid that sets the budget"""
     table = label_efficiency(ledger, by, metric, split, baseline, level)
     styles, counts = arm_style(table.arm.unique()), np.sort(table.labels.unique())
     synthetic = table[~table.arm.map(is_control) & (table.arm != baseline) & (table.equal > table.labels)]
-    best = None if synthetic.empty else synthetic.loc[(synthetic.equal/synthetic.labels).idxmax()]
-    title = f'On {split}, no synthetic arm stretches the labels' if best is None else f'On {split}, at best: ' + label_sentence(best).split(' (')[0].replace('With', 'with')
-    fig = _figure(6.8, 3.9, title, f'Mean over {_replicates(table.n)} with {level:.0%} intervals, against the number of labelled images. Line: {baseline}; dotted: the labels with which it scores as much as the best synthetic arm.')
+    best, title = None, f'On {split}, no synthetic arm stretches the labels'
+    if len(synthetic):
+        best = synthetic.loc[(synthetic.equal/synthetic.labels).idxmax()]
+        title = f'On {split}, at best: ' + label_sentence(best).split(' (')[0].replace('With', 'with')
+    fig = titled_figure(
+        6.8, 3.9, title,
+        f'Mean over {replicates_of(table.n)} with {level:.0%} intervals, against the number of labelled images. '
+        f'Line: {baseline}; dotted: the labels with which it scores as much as the best synthetic arm.')
     ax = fig.subplots()
     for i, (arm, style) in enumerate(styles.items()):
         here = table[table.arm == arm].sort_values('labels')
@@ -156,148 +204,172 @@ def label_plot(ledger, by, metric='macro_f1', split='test', baseline='real', lev
         ax.plot(x, here.score, color=style['color'], lw=1.8 if arm == baseline else .8)
         for at, v in zip(x, here.itertuples()):
             ax.plot([at, at], [v.low, v.high], color=style['color'], lw=1.2)
-            _mean_mark(ax, at, v.score, arm, style)
-    if best is not None: ax.plot([best.labels, best.equal, best.equal], [best.score, best.score, table.score.min()], color='.3', lw=1, ls=':', zorder=1)
+            mean_mark(ax, at, v.score, arm, style)
+    if best is not None:
+        down = [best.score, best.score, table.score.min()]
+        ax.plot([best.labels, best.equal, best.equal], down, color='.3', lw=1, ls=':', zorder=1)
     ax.set(xscale='log', xlabel='labelled images', ylabel=f'{metric_name(metric)} on {split}')
-    ax.set_xticks(counts); ax.xaxis.set_major_formatter(lambda x, _: f'{x:,.0f}'); ax.minorticks_off()
+    ax.set_xticks(counts)
+    ax.xaxis.set_major_formatter(lambda x, _: f'{x:,.0f}')
+    ax.minorticks_off()
     handles = {h.get_label(): h for h in ax.lines if h.get_label() in styles}
     fig.legend([handles[a] for a in styles], list(styles), loc='outside center right')
     return fig
 
-# %% ../../nbs/library/plots/03_study.ipynb #c024
+# %% ../../nbs/library/plots/03_study.ipynb #c028
 @rc_context(THEME)
 def gap_plot(ledger, metric='macro_f1', baseline='real', margin=.02, level=.95):
-    "Validation-test gap per arm: replicates faint, mean with `level` interval, the baseline's gap dashed; at the right the paired difference to it, bold where it is wider or narrower"
+    """Validation-test gap per arm: replicates faint, mean with `level` interval, the baseline's gap dashed; at the
+    right the paired difference to it, bold where it is wider or narrower"""
     change = gaps(ledger, metric, baseline, margin, level).set_index('arm')
     wide = _wide(add_gaps(ledger), metric, (GAP,))[GAP]
     styles = arm_style(wide.index.unique('arm'))
     wider = [a for a in styles if a in change.index and change.verdict[a] == 'wider']
-    fig = _figure(7.4, .34*len(styles) + 1.5, f'{_join(wider)} widen{"s"*(len(wider) == 1)} the gap between validation and test' if wider else 'No arm is shown to widen the gap between validation and test',
-                  f'Large: mean over {_replicates(wide.groupby("arm").size())} with {level:.0%} interval. Small: one replicate. Dashed: mean gap of {baseline}. Right: paired difference to {baseline}, bold if shown to differ.')
+    title = 'No arm is shown to widen the gap between validation and test'
+    if wider: title = f'{listed(wider)} widen{"s"*(len(wider) == 1)} the gap between validation and test'
+    replicates = replicates_of(wide.groupby('arm').size())
+    fig = titled_figure(
+        7.4, .34*len(styles)+1.5, title,
+        f'Large: mean over {replicates} with {level:.0%} interval. Small: one replicate. Dashed: mean gap of '
+        f'{baseline}. Right: paired difference to {baseline}, bold if shown to differ.')
     ax = fig.subplots()
-    ax.axvline(0, color='.4', lw=1, zorder=0); ax.axvline(wide[baseline].mean(), color='k', ls='--', lw=1, zorder=0)
+    beside = dict(transform=ax.get_yaxis_transform(), va='center', fontsize=8)
+    ax.axvline(0, color='.4', lw=1, zorder=0)
+    ax.axvline(wide[baseline].mean(), color='k', ls='--', lw=1, zorder=0)
     for y, (arm, style) in enumerate(styles.items()):
         ax.plot(wide[arm], np.full(len(wide[arm]), y), ls='', ms=4, alpha=.3, mew=0, **style)
         ax.plot(bca(wide[arm], level), [y, y], color=style['color'], lw=2.2)
-        _mean_mark(ax, wide[arm].mean(), y, arm, style)
-        if arm in change.index:
-            c = change.loc[arm]
-            ax.text(1.02, y, f'{c.difference:+z.3f}  ({c.low:+z.3f} to {c.high:+z.3f})', transform=ax.get_yaxis_transform(), va='center', fontsize=8, fontweight='bold' if c.verdict in _CLAIMS else 'normal')
-    ax.text(1.02, -.75, f'difference to {baseline}', transform=ax.get_yaxis_transform(), fontsize=8, color='.35', va='center')
-    ax.set(yticks=range(len(styles)), yticklabels=list(styles), ylim=(len(styles) - .5, -.6), xlabel=f'{metric_name(metric)}, validation - test')
-    _difference_axis(ax)
-    return fig
-
-# %% ../../nbs/library/plots/03_study.ipynb #c028
-@rc_context(THEME)
-def class_effects(ledger, split='test', classes=None, baseline='real', level=.95):
-    "Heat map, class x arm, of the paired difference in F1 to the baseline; classes in the given or the ledger's order, with the baseline's F1"
-    rows = ledger[(ledger.split == split) & ledger.metric.str.startswith('f1:')]
-    found = list(dict.fromkeys(m.removeprefix('f1:') for m in rows.metric))
-    classes = list(classes or found)
-    if not classes or set(classes) - set(found): raise LedgerError(f'no F1 of {", ".join(c for c in classes if c not in found) or "any class"} on {split}; classes there: {", ".join(found) or "none"}')
-    effects = {c: paired(rows, f'f1:{c}', split, baseline) for c in classes}
-    arms = [a for a in arm_style(rows.arm) if a != baseline]
-    mean = pd.DataFrame({c: d.mean() for c, d in effects.items()}).T[arms]
-    sure = np.array([[lo > 0 or hi < 0 for lo, hi in (bca(effects[c][a].dropna(), level) for a in arms)] for c in classes])
-    base = rows[rows.arm == baseline].groupby('metric').value.mean()
-    counts = [effects[c][a].count() for c in classes for a in arms]
-    fig = _figure(2.4 + .78*len(arms), .33*len(classes) + 1.6, f'F1 per class on {split}: difference to {baseline}',
-                  f'Mean of {_replicates(counts)}. Bold with *: {level:.0%} interval without 0, not corrected for the number of cells.')
-    ax, most = fig.subplots(), max(.05, np.nanmax(np.abs(mean.to_numpy())))
-    labels = mean.map('{:+z.2f}'.format) + np.where(sure, '*', '')
-    sns.heatmap(mean, ax=ax, cmap='PuOr', vmin=-1.7*most, vmax=1.7*most, annot=labels, fmt='', annot_kws=dict(fontsize=8.5, color='k'), linewidths=1.5, cbar=False,
-                yticklabels=[f'{c}  ({base[f"f1:{c}"]:.2f})' for c in classes], xticklabels=[a.replace('representation', 'repr.') for a in arms])
-    for text, bold in zip(ax.texts, sure.ravel()): text.set_fontweight('bold' if bold else 'normal')
-    ax.xaxis.tick_top(); ax.tick_params(length=0); ax.tick_params(axis='x', rotation=0 if len(arms) < 4 else 30); ax.tick_params(axis='y', rotation=0)
-    if len(arms) >= 4:
-        for t in ax.get_xticklabels(): t.set_ha('left')
-    ax.set(xlabel='', ylabel=f'class (F1 of {baseline})')
+        mean_mark(ax, wide[arm].mean(), y, arm, style)
+        if arm not in change.index: continue
+        c = change.loc[arm]
+        weight = 'bold' if c.verdict in _CLAIMS else 'normal'
+        ax.text(1.02, y, f'{c.difference:+z.3f}  ({c.low:+z.3f} to {c.high:+z.3f})', fontweight=weight, **beside)
+    ax.text(1.02, -.75, f'difference to {baseline}', color='.35', **beside)
+    ax.set(yticks=range(len(styles)), yticklabels=list(styles), ylim=(len(styles) - .5, -.6))
+    ax.set_xlabel(f'{metric_name(metric)}, validation - test')
+    difference_axis(ax)
     return fig
 
 # %% ../../nbs/library/plots/03_study.ipynb #c032
 @rc_context(THEME)
+def class_effects(ledger, split='test', classes=None, baseline='real', level=.95):
+    """Heat map, class x arm, of the paired difference in F1 to the baseline; classes in the given or the ledger's
+    order, with the baseline's F1"""
+    rows = ledger[(ledger.split == split) & ledger.metric.str.startswith('f1:')]
+    found = list(dict.fromkeys(m.removeprefix('f1:') for m in rows.metric))
+    classes = list(classes or found)
+    missing = [c for c in classes if c not in found]
+    if missing or not classes:
+        raise LedgerError(f'no F1 of {", ".join(missing) or "any class"} on {split}; '
+                          f'classes there: {", ".join(found) or "none"}')
+    effects = {c: paired(rows, f'f1:{c}', split, baseline) for c in classes}
+    arms = [a for a in arm_style(rows.arm) if a != baseline]
+    mean = pd.DataFrame({c: d.mean() for c, d in effects.items()}).T[arms]
+    intervals = np.array([[bca(effects[c][a].dropna(), level) for a in arms] for c in classes])
+    sure = (intervals[..., 0] > 0) | (intervals[..., 1] < 0)
+    base = rows[rows.arm == baseline].groupby('metric').value.mean()
+    counts = [effects[c][a].count() for c in classes for a in arms]
+    fig = titled_figure(
+        2.4+.78*len(arms), .33*len(classes)+1.6, f'F1 per class on {split}: difference to {baseline}',
+        f'Mean of {replicates_of(counts)}. Bold with *: {level:.0%} interval without 0, '
+        'not corrected for the number of cells.')
+    ax, most = fig.subplots(), max(.05, np.nanmax(np.abs(mean.to_numpy())))
+    labels = mean.map('{:+z.2f}'.format) + np.where(sure, '*', '')
+    sns.heatmap(mean, ax=ax, cmap='PuOr', vmin=-1.7*most, vmax=1.7*most, linewidths=1.5, cbar=False,
+                annot=labels, fmt='', annot_kws=dict(fontsize=8.5, color='k'),
+                yticklabels=[f'{c}  ({base[f"f1:{c}"]:.2f})' for c in classes],
+                xticklabels=[a.replace('representation', 'repr.') for a in arms])
+    for text, bold in zip(ax.texts, sure.ravel()): text.set_fontweight('bold' if bold else 'normal')
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.tick_params(axis='x', rotation=0 if len(arms) < 4 else 30)
+    ax.tick_params(axis='y', rotation=0)
+    if len(arms) >= 4:
+        for label in ax.get_xticklabels(): label.set_ha('left')
+    ax.set(xlabel='', ylabel=f'class (F1 of {baseline})')
+    return fig
+
+# %% ../../nbs/library/plots/03_study.ipynb #c036
+@rc_context(THEME)
 def frequency_plot(ledger, frequency, split='test', baseline='real'):
-    "F1 of each class against its share of the images (`frequency`: class -> share): the baseline, and mean and range of the arms with synthetic images"
+    """F1 of each class against its share of the images (`frequency`: class -> share): the baseline, and mean and
+    range of the arms with synthetic images"""
     rows = ledger[(ledger.split == split) & ledger.metric.isin([f'f1:{c}' for c in frequency])]
-    if not (rows.arm == baseline).any(): raise LedgerError(f'no F1 of {baseline} for classes {", ".join(frequency)} on {split}')
+    if not (rows.arm == baseline).any():
+        raise LedgerError(f'no F1 of {baseline} for classes {", ".join(frequency)} on {split}')
     means = rows.assign(label=rows.metric.str.removeprefix('f1:')).groupby(['label', 'arm']).value.mean().unstack()
     others = [a for a in means if a != baseline and not is_control(a)]
-    fig = _figure(6.4, 3.4, f'F1 on {split} by how common a class is', f'Mean over {_replicates(rows.groupby("arm").replicate.nunique())}. Hollow: mean of the {len(others)} arms with synthetic images; bar: their range.')
-    ax = fig.subplots()
+    replicates = replicates_of(rows.groupby('arm').replicate.nunique())
+    fig = titled_figure(
+        6.4, 3.4, f'F1 on {split} by how common a class is',
+        f'Mean over {replicates}. Hollow: mean of the {len(others)} arms with synthetic images; bar: their range.')
+    ax, hollow = fig.subplots(), dict(ls='', marker='^', ms=8, color='#0072b2', mfc='white')
     for label, found in means.iterrows():
-        x = frequency[label]
+        x, beside = frequency[label], 1.06*frequency[label]
         if others:
-            ax.plot([1.06*x]*2, [found[others].min(), found[others].max()], color='#0072b2', lw=1.4)
-            ax.plot(1.06*x, found[others].mean(), ls='', marker='^', ms=8, color='#0072b2', mfc='white', label='synthetic arms')
+            ax.plot([beside, beside], [found[others].min(), found[others].max()], color='#0072b2', lw=1.4)
+            ax.plot(beside, found[others].mean(), label='synthetic arms', **hollow)
         ax.plot(x, found[baseline], ls='', marker='o', ms=7, color='k', label=baseline)
-        ax.annotate(label, (x, found[baseline]), xytext=(-5, 0), textcoords='offset points', ha='right', va='center', fontsize=7.5, color='.3')
-    rarest, commonest = min(frequency.values()), max(frequency.values())
-    ax.set(xscale='log', xlim=(rarest/3, 1.4*commonest), xlabel=f'share of the {split} images', ylabel='F1')
-    ax.set_xticks([t for t in (.001, .002, .005, .01, .02, .05, .1, .2, .5, 1) if rarest/3 < t < 1.4*commonest])
-    ax.xaxis.set_major_formatter(lambda x, _: f'{100*x:g} %'); ax.xaxis.set_minor_formatter(lambda x, _: '')
+        ax.annotate(label, (x, found[baseline]), xytext=(-5, 0), textcoords='offset points', ha='right', va='center',
+                    fontsize=7.5, color='.3')
+    rarest, commonest = min(frequency.values())/3, 1.4*max(frequency.values())
+    ax.set(xscale='log', xlim=(rarest, commonest), xlabel=f'share of the {split} images', ylabel='F1')
+    ax.set_xticks([t for t in (.001, .002, .005, .01, .02, .05, .1, .2, .5, 1) if rarest < t < commonest])
+    ax.xaxis.set_major_formatter(lambda x, _: f'{100*x:g} %')
+    ax.xaxis.set_minor_formatter(lambda x, _: '')
     handles = {h.get_label(): h for h in ax.lines if not h.get_label().startswith('_')}
     fig.legend(handles.values(), handles, loc='outside right upper')
     return fig
 
-# %% ../../nbs/library/plots/03_study.ipynb #c039
+# %% ../../nbs/library/plots/03_study.ipynb #c043
+def _oracle_curve(ax, curve, style, level):
+    "Gains of the oracle arms with intervals, and the monotone curve through them"
+    amounts = curve.columns.to_numpy(float)
+    x, fit = np.linspace(0, amounts[-1], 200), monotone(curve.mean().to_numpy())
+    ax.plot(x, np.interp(np.log1p(x), np.log1p([0, *amounts]), fit), color=style['color'], lw=1.6)
+    for amount in amounts:
+        ax.plot([amount]*2, bca(curve[amount], level), color=style['color'], lw=1.2)
+        mean_mark(ax, amount, curve[amount].mean(), 'oracle', style)
+
+def _rate_line(ax, y, r, style, most):
+    "The real images that gain as much as an arm: mean and interval, an arrow where the curve ends first"
+    ax.plot([r.low*r.amount, r.high*r.amount], [y, y], color=style['color'], lw=2.2)
+    if r.high >= r.most: ax.plot(most, y, ls='', ms=6, marker='>', color=style['color'], mew=0)
+    mean_mark(ax, r.rate*r.amount, y, r.Index, style)
+    rate = 'at most 0' if r.rate <= 0 else 'at least '*(r.rate >= r.most) + f'{r.rate:.2f}'
+    ax.text(1.02, y, f'rate {rate}', transform=ax.get_yaxis_transform(), va='center', fontsize=8)
+
 @rc_context(THEME)
 def exchange_plot(ledger, metric='macro_f1', split='test', baseline='real', level=.95):
-    "Learning curve of the oracle arms, and each synthetic arm projected on it: the real images that gain as much, with interval (see `exchange_rate`)"
-    rates, curve = exchange_rate(ledger, metric, split, baseline, level).set_index('arm'), learning_curve(ledger, metric, split, baseline)
-    amounts, fit = curve.columns.to_numpy(float), monotone(curve.mean().to_numpy())
-    x = np.linspace(0, amounts[-1], 200)
+    """Learning curve of the oracle arms, and each synthetic arm projected on it: the real images that gain as
+    much, with interval (see `exchange_rate`)"""
+    rates = exchange_rate(ledger, metric, split, baseline, level).set_index('arm')
+    curve = learning_curve(ledger, metric, split, baseline)
     styles = arm_style([*rates.index, 'oracle'])
-    best = rates.rate.idxmax()
-    limit = 'at least ' if rates.rate[best] >= rates.most[best] else ''
-    title = f'one extra image of {best} is worth {limit}{rates.rate[best]:.2f} real ones' if rates.rate[best] > 0 else 'no synthetic arm is worth any real images'
-    fig = _figure(6.8, 3.4 + .22*len(rates), f'On {split}, {title}',
-                  f'Gain over {baseline}; curve: oracle arms ({len(curve)} replicates, {level:.0%} intervals), isotonic, straight in log(1 + x). Below: real images that gain as much as each arm, '
-                  'mean and interval; an arrow where the curve ends before the interval does.')
+    arms, best = [a for a in styles if a in rates.index], rates.loc[rates.rate.idxmax()]
+    limit, title = 'at least ' if best.rate >= best.most else '', 'no synthetic arm is worth any real images'
+    if best.rate > 0: title = f'one extra image of {best.name} is worth {limit}{best.rate:.2f} real ones'
+    fig = titled_figure(
+        6.8, 3.4+.22*len(rates), f'On {split}, {title}',
+        f'Gain over {baseline}; curve: oracle arms ({len(curve)} replicates, {level:.0%} intervals), isotonic, '
+        'straight in log(1 + x). Below: real images that gain as much as each arm, '
+        'mean and interval; an arrow where the curve ends before the interval does.')
     ax, below = fig.subplots(2, 1, sharex=True, height_ratios=[3, .35*len(rates) + .25])
     ax.axhline(0, color='.4', lw=1, zorder=0)
-    ax.plot(x, np.interp(np.log1p(x), np.log1p([0, *amounts]), fit), color=styles['oracle']['color'], lw=1.6)
+    _oracle_curve(ax, curve, styles['oracle'], level)
     ax.plot(0, 0, ls='', ms=7, color='k', marker='o')
     ax.annotate(baseline, (0, 0), xytext=(6, -11), textcoords='offset points', fontsize=8)
-    for amount in amounts:
-        ax.plot([amount]*2, bca(curve[amount], level), color=styles['oracle']['color'], lw=1.2)
-        _mean_mark(ax, amount, curve[amount].mean(), 'oracle', styles['oracle'])
-    for y, r in enumerate(rates.loc[[a for a in styles if a in rates.index]].itertuples()):
-        rate = 'at most 0' if r.rate <= 0 else f'{"at least "*(r.rate >= r.most)}{r.rate:.2f}'
-        at, (low, high), style = r.rate*r.amount, np.array([r.low, r.high])*r.amount, styles[r.Index]
+    for y, r in enumerate(rates.loc[arms].itertuples()):
+        at, style = r.rate*r.amount, styles[r.Index]
         ax.plot([at, at], [r.gain, 0], color=style['color'], lw=1, ls=':')
-        _mean_mark(ax, at, r.gain, r.Index, style)
-        below.plot([low, high], [y, y], color=style['color'], lw=2.2)
-        if r.high >= r.most: below.plot(amounts[-1], y, ls='', ms=6, marker='>', color=style['color'], mew=0)
-        _mean_mark(below, at, y, r.Index, style)
-        below.text(1.02, y, f'rate {rate}', transform=below.get_yaxis_transform(), va='center', fontsize=8)
-    ax.set_ylabel(f'gain in {metric_name(metric)}'); ax.yaxis.set_major_formatter(lambda g, _: f'{g:+.2f}' if abs(g) > 1e-9 else '0')
+        mean_mark(ax, at, r.gain, r.Index, style)
+        _rate_line(below, y, r, style, curve.columns[-1])
+    ax.set_ylabel(f'gain in {metric_name(metric)}')
+    ax.yaxis.set_major_formatter(signed)
     ax.yaxis.set_major_locator(MaxNLocator(5))
-    below.set(yticks=range(len(rates)), yticklabels=[a for a in styles if a in rates.index], ylim=(len(rates) - .4, -.6), xlabel='additional real images, per real image')
+    below.set(yticks=range(len(rates)), yticklabels=arms, ylim=(len(rates) - .4, -.6))
+    below.set_xlabel('additional real images, per real image')
     below.spines['left'].set_visible(False)
     handles = {label: h for h, label in zip(*ax.get_legend_handles_labels())}
     ax.legend(handles.values(), handles, loc='upper left', bbox_to_anchor=(1.01, 1))
-    return fig
-
-# %% ../../nbs/library/plots/03_study.ipynb #c043
-@rc_context(THEME)
-def power_plot(ledger, effect, metric='macro_f1', split='test', baseline='real', power=.8):
-    "Predictive power against replicates per synthetic arm, for a wanted true `effect`; a mark where it reaches `power`, a tick at the replicates of this study (see `plan_study`)"
-    table = plan_study(ledger, effect, metric, split, baseline, power)
-    table = table[~table.arm.map(is_control)].set_index('arm')
-    if table.empty: raise LedgerError(f'no arm to plan for: {metric} on {split} has only {baseline} and controls')
-    d, styles, most, comparisons = paired(ledger, metric, split, baseline), arm_style(table.index), int(table.replicates.max()), int(table.comparisons.iloc[0])
-    n = np.unique(np.linspace(3, max(1.25*most, 12), 40).astype(int))
-    fig = _figure(6.6, 3.3, f'To find {effect:+g} in {metric_name(metric)} on {split}: {most} replicates' + (' for every arm' if len(table) > 1 else ''),
-                  f'Chance that a new study finds a true difference of {effect:g} to {baseline} ({comparisons} comparison{"s"*(comparisons > 1)}, corrected), given how much {_replicates(table.n)} of this one varied. '
-                  f'Large: the replicates that {power:.0%} need. Grey: this study.')
-    ax = fig.subplots()
-    ax.axhline(power, color='.6', lw=1, ls='--'); ax.axvline(table.n.max(), color='.85', lw=5, zorder=0)
-    lines = [(0, ()), (0, (5, 1.5)), (0, (2, 1.2)), (0, (6, 1.5, 1, 1.5))]
-    for (arm, style), dashes in zip(styles.items(), cycle(lines)):
-        pilot = d[arm].dropna().to_numpy()
-        ax.plot(n, [predictive_power(pilot, effect, int(k), comparisons) for k in n], color=style['color'], ls=dashes)
-        _mean_mark(ax, table.replicates[arm], predictive_power(pilot, effect, int(table.replicates[arm]), comparisons), arm, style)
-    ax.set(ylim=(0, 1.02), xlabel='replicates', ylabel='predictive power'); ax.yaxis.set_major_formatter(lambda p, _: f'{p:.0%}'); ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    ax.legend(*zip(*((line, f'{line.get_label()}: {int(table.replicates[line.get_label()])}') for line in ax.lines if line.get_label() in styles)), loc='lower right', bbox_to_anchor=(1, .03), title='replicates needed')
     return fig

@@ -16,7 +16,7 @@ from ..errors import RunFailed
 from ..store import write
 from .file import shipped
 from .ledger import collect, judge, read_settings
-from .processes import _execute_all, _failure
+from .processes import execute_all, failure
 
 # %% ../../nbs/library/study/08_pages.ipynb #c005
 _page = '''<!DOCTYPE html>
@@ -62,8 +62,8 @@ def write_report(out):
     write(out/'ledger.parquet', lambda p: ledger.to_parquet(p, index=False))
     write(out/'verdict.csv', lambda p: judge(ledger, settings).to_csv(p, index=False))
     part, codes = out/'report.part', []
-    _execute_all([(shipped('experiments')/'_report.ipynb', part, {})], 1, 1, lambda job, code, seconds: codes.append(code))
-    if codes[0]: raise RunFailed(f'the report failed; {part}/notebook.ipynb: {_failure(part, codes[0])[1]}')
+    execute_all([(shipped('experiments')/'_report.ipynb', part, {})], 1, 1, lambda job, code, seconds: codes.append(code))
+    if codes[0]: raise RunFailed(f'the report failed; {part}/notebook.ipynb: {failure(part, codes[0])[1]}')
     os.replace(part/'notebook.ipynb', out/'report.ipynb')
     shutil.rmtree(part)
     to_html(out/'report.ipynb', out/'report.html', settings['title'] or settings['study'])

@@ -16,13 +16,18 @@ from .statistics import GAP, add_gaps, bca, holm, sign_flip, verdict
 
 # %% ../../nbs/library/verdicts/05_claims.ipynb #c006
 def contrast(ledger, metric, split, arms, against=('real',)):
-    "`(n,)` differences per replicate: mean score of `arms` minus that of `against`, over replicates with all of them. LedgerError for an arm that is not there"
+    """`(n,)` differences per replicate: mean score of `arms` minus that of `against`, over replicates with all of them.
+    LedgerError for an arm that is not there"""
     rows = add_gaps(ledger) if split == GAP else ledger
     rows = rows[(rows.metric == metric) & (rows.split == split)]
-    if rows.duplicated(['replicate', 'arm']).any(): raise LedgerError(f'several rows per replicate and arm of {metric} on {split}; look at one point of the grid at a time')
+    if rows.duplicated(['replicate', 'arm']).any():
+        raise LedgerError(
+            f'several rows per replicate and arm of {metric} on {split}; look at one point of the grid at a time')
     wide = rows.pivot(index='replicate', columns='arm', values='value')
     missing = [a for a in (*arms, *against) if a not in wide]
-    if missing: raise LedgerError(f'no arm {missing[0]!r} for {metric} on {split}; arms there: {", ".join(map(str, rows.arm.unique()))}')
+    if missing:
+        there = ', '.join(map(str, rows.arm.unique()))
+        raise LedgerError(f'no arm {missing[0]!r} for {metric} on {split}; arms there: {there}')
     wide = wide[list(dict.fromkeys((*arms, *against)))].dropna()
     return (wide[list(arms)].mean(axis=1) - wide[list(against)].mean(axis=1)).to_numpy()
 
@@ -36,45 +41,69 @@ def gain_of(expects):
     return float(found[1]) if found else None
 
 def read_claim(item, baseline='real'):
-    "One claim of a study file as `dict(claim, arms, against, split, metric, expects)`; metric None: the study's. LedgerError for unknown or missing keys"
-    if not isinstance(item, dict) or not {'claim', 'arm', 'expects'} <= set(item) or set(item) - {'claim', 'arm', 'against', 'split', 'metric', 'expects'}:
-        raise LedgerError(f'a claim has the keys claim, arm, expects, and perhaps against, split and metric; found {item!r}')
+    """One claim of a study file as `dict(claim, arms, against, split, metric, expects)`; metric None: the study's.
+    LedgerError for unknown or missing keys"""
+    needed, known = {'claim', 'arm', 'expects'}, {'claim', 'arm', 'against', 'split', 'metric', 'expects'}
+    if not isinstance(item, dict) or not needed <= set(item) <= known:
+        raise LedgerError(
+            f'a claim has the keys claim, arm, expects, and perhaps against, split and metric; found {item!r}')
     listed = lambda x: [x] if isinstance(x, str) else list(x)
-    wrong = [e for e in listed(item['expects']) if e not in EXPECTED and (gain_of(e) is None or e != item['expects'])]
-    if wrong: raise LedgerError(f"claim {item['claim']!r}: expects is one or more of {', '.join(EXPECTED)}, or a gain such as 'at least 0.05'; found {wrong[0]!r}")
-    return dict(claim=item['claim'], arms=listed(item['arm']), against=listed(item.get('against', baseline)), split=item.get('split', 'test'), metric=item.get('metric'), expects=' or '.join(listed(item['expects'])))
+    expects = listed(item['expects'])
+    wrong = [e for e in expects if e not in EXPECTED and (gain_of(e) is None or [e] != expects)]
+    if wrong:
+        raise LedgerError(f"claim {item['claim']!r}: expects is one or more of {', '.join(EXPECTED)}, "
+                          f"or a gain such as 'at least 0.05'; found {wrong[0]!r}")
+    return dict(
+        claim=item['claim'],
+        arms=listed(item['arm']),
+        against=listed(item.get('against', baseline)),
+        split=item.get('split', 'test'),
+        metric=item.get('metric'),
+        expects=' or '.join(expects))
 
 # %% ../../nbs/library/verdicts/05_claims.ipynb #c011
 def testable(item, arms, splits, baseline='real', metrics=None):
-    "Whether the arms, the split and (among `metrics`, if given) the metric that a claim of a study file is about were run"
+    """Whether the arms, the split and (among `metrics`, if given) the metric that a claim of a study file is about
+    were run"""
     claim = read_claim(item, baseline)
-    return {*claim['arms'], *claim['against']} <= set(arms) and claim['split'] in (*splits, GAP) and (metrics is None or claim['metric'] is None or claim['metric'] in metrics)
+    if metrics is not None and claim['metric'] not in (None, *metrics): return False
+    return {*claim['arms'], *claim['against']} <= set(arms) and claim['split'] in (*splits, GAP)
 
 # %% ../../nbs/library/verdicts/05_claims.ipynb #c015
 def answer(found, expects):
     "'holds', 'does not hold' or 'open' for a verdict, and what was expected, such as 'no effect or hurts'"
-    return 'holds' if found in expects.split(' or ') else 'open' if found == 'inconclusive' else 'does not hold'
+    if found in expects.split(' or '): return 'holds'
+    return 'open' if found == 'inconclusive' else 'does not hold'
+
+def _words(gain, split):
+    "What a difference above and below zero is called: beyond a claimed `gain`, in the gap, or as a score"
+    if np.isfinite(gain): return 'more', 'less'
+    return ('wider', 'narrower') if split == GAP else ('helps', 'hurts')
 
 def check_claims(ledger, claims, metric='macro_ap', baseline='real', margin=.02, level=.95, alpha=.05):
-    "Table `claim, arms, against, split, metric, expects, n, difference, low, high, gain, p, p_holm, verdict, answer` of the `claims` of a study file. LedgerError for an arm that is not there"
+    """Table `claim, arms, against, split, metric, expects, n, difference, low, high, gain, p, p_holm, verdict,
+    answer` of the `claims` of a study file. LedgerError for an arm that is not there"""
     table = pd.DataFrame([read_claim(c, baseline) for c in claims])
     table['metric'] = [m if isinstance(m, str) else metric for m in table.metric]
     ds = [contrast(ledger, c.metric, c.split, c.arms, c.against) for c in table.itertuples()]
-    table['gain'] = [gain_of(e) for e in table.expects]
-    table['gain'] = table.gain.astype(float)
-    beyond = [d - (0 if np.isnan(g) else g) for d, g in zip(ds, table.gain)]
-    table['n'], table['difference'] = [len(d) for d in ds], [d.mean() if len(d) else np.nan for d in ds]
+    table['gain'] = pd.Series([gain_of(e) for e in table.expects], dtype=float)
+    beyond = [d-np.nan_to_num(gain) for d, gain in zip(ds, table.gain)]    # of the gain that was claimed, if one was
+    table['n'] = [len(d) for d in ds]
+    table['difference'] = [d.mean() if len(d) else np.nan for d in ds]
     table['low'], table['high'] = zip(*(bca(d, level) for d in ds))
     table['p'] = [sign_flip(d) for d in beyond]
     table['p_holm'] = holm(table.p)
-    words = [('more', 'less') if np.isfinite(g) else ('wider', 'narrower') if s == GAP else ('helps', 'hurts') for g, s in zip(table.gain, table.split)]
-    table['verdict'] = [verdict(d, p, 1e-9 if w[0] == 'more' else margin, level, alpha, w) for d, p, w in zip(beyond, table.p_holm, words)]
-    table['answer'] = [answer(v, 'more' if w[0] == 'more' else e) for v, e, w in zip(table.verdict, table.expects, words)]
+    found = []
+    for d, c in zip(beyond, table.itertuples()):
+        words = _words(c.gain, c.split)
+        within = margin if np.isnan(c.gain) else 1e-9
+        found.append(verdict(d, c.p_holm, within, level, alpha, words))
+    table['verdict'] = found
+    wanted = table.expects.where(table.gain.isna(), 'more')
+    table['answer'] = [answer(v, e) for v, e in zip(table.verdict, wanted)]
     return table
 
 # %% ../../nbs/library/verdicts/05_claims.ipynb #c019
-_LABELS = dict(synthetic='synthetic', simplified="synthetic\n(paper's generator)", unet='synthetic\n(proper generator)', noise='noise images', real='real images')
-
 def factor_table(verdicts, metric='macro_ap', split='test'):
     "The rows of `verdicts` on mixing arms of one metric and split, with columns rule, partner and batchnorm in front"
     rows = verdicts[(verdicts.metric == metric) & (verdicts.split == split)]
@@ -84,13 +113,17 @@ def factor_table(verdicts, metric='macro_ap', split='test'):
 
 # %% ../../nbs/library/verdicts/05_claims.ipynb #c021
 def pool_uses(verdicts, metric='macro_ap', split='test'):
-    "The rows of `verdicts` that differ in who gets the pool, with a column `pool` in front; empty unless both a generator and a classifier get it"
+    """The rows of `verdicts` that differ in who gets the pool, with a column `pool` in front; empty unless both a
+    generator and a classifier get it"""
     rows = verdicts[(verdicts.metric == metric) & (verdicts.split == split)].set_index('arm')
     alone = [a for a in rows.index if 'latent-no-pool' in arm_words(a)]
-    same = [a for a in rows.index if a in {b.replace('latent-no-pool', 'latent') for b in alone}]
+    like_alone = {b.replace('latent-no-pool', 'latent') for b in alone}
+    same = [a for a in rows.index if a in like_alone]
     fed = same or [a for a in rows.index if 'latent' in arm_words(a)]
-    uses = {'nobody': alone, 'the generator': fed, 'the classifier, pre-trained': ['pool-pretrained'], 'the classifier, pseudo-labels': ['pseudo-labels']}
-    found = [rows.loc[[a]].reset_index().assign(pool=use) for use, arms in uses.items() for a in arms if a in rows.index]
-    if not any(f.pool[0] == 'the generator' for f in found) or not any('classifier' in f.pool[0] for f in found): return rows.reset_index().iloc[:0].assign(pool='')
-    table = pd.concat(found, ignore_index=True)
-    return table[['pool', *(c for c in table if c != 'pool')]]
+    taught = [a for a in ('pool-pretrained', 'pseudo-labels') if a in rows.index]
+    if not fed or not taught: return rows.reset_index().iloc[:0].assign(pool='')
+    use = dict.fromkeys(alone, 'nobody') | dict.fromkeys(fed, 'the generator')
+    use |= {'pool-pretrained': 'the classifier, pre-trained', 'pseudo-labels': 'the classifier, pseudo-labels'}
+    table = rows.loc[[*alone, *fed, *taught]].reset_index()
+    table.insert(0, 'pool', table.arm.map(use))
+    return table

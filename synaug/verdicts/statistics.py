@@ -18,12 +18,16 @@ from ..errors import LedgerError
 
 # %% ../../nbs/library/verdicts/01_statistics.ipynb #c008
 def paired(ledger, metric, split, baseline='real'):
-    "Differences to `baseline`, replicate x arm; NaN where the arm or the baseline lacks the replicate. LedgerError without a baseline or with repeated rows"
+    """Differences to `baseline`, replicate x arm; NaN where the arm or the baseline lacks the replicate.
+    LedgerError without a baseline or with repeated rows"""
     rows = ledger[(ledger.metric == metric) & (ledger.split == split)]
     if rows.duplicated(['replicate', 'arm']).any():
-        raise LedgerError(f'several rows per replicate and arm of {metric} on {split}; give the columns of the grid as `by`, or analyse one study at a time')
+        raise LedgerError(f'several rows per replicate and arm of {metric} on {split}; '
+                          'give the columns of the grid as `by`, or analyse one study at a time')
     wide = rows.pivot(index='replicate', columns='arm', values='value')[list(rows.arm.unique())]
-    if baseline not in wide: raise LedgerError(f'no arm {baseline!r} for {metric} on {split} to compare with; arms there: {", ".join(wide)}')
+    if baseline not in wide:
+        there = ', '.join(wide)
+        raise LedgerError(f'no arm {baseline!r} for {metric} on {split} to compare with; arms there: {there}')
     return wide.drop(columns=baseline).sub(wide[baseline], axis=0)
 
 # %% ../../nbs/library/verdicts/01_statistics.ipynb #c012
@@ -33,18 +37,21 @@ def _resampling_weights(n, n_boot, seed):
     return np.random.default_rng([seed, n]).multinomial(n, np.full(n, 1/n), size=n_boot) / n
 
 def bca(d, level=.95, n_boot=10_000, seed=0, expand=True):
-    "BCa bootstrap interval (low, high) of the mean of `d` (n,), expanded for small n (Efron 1987; Hesterberg 2015); NaN for n < 2"
+    """BCa bootstrap interval (low, high) of the mean of `d` (n,), expanded for small n (Efron 1987; Hesterberg 2015);
+    NaN for n < 2"""
     d = np.asarray(d, float)
-    n, mean = len(d), d.mean() if len(d) else np.nan
+    n, largest = len(d), np.abs(d).max(initial=0)
     if n < 2: return np.nan, np.nan
-    if np.ptp(d) <= 1e-12 * np.abs(d).max(): return float(d[0]), float(d[0])
-    means = _resampling_weights(n, n_boot, seed) @ d
-    tolerance = 1e-12 * np.abs(d).max()
+    if np.ptp(d) <= 1e-12 * largest: return float(d[0]), float(d[0])
+    means, mean = _resampling_weights(n, n_boot, seed) @ d, d.mean()
+    tolerance = 1e-12 * largest
     z0 = norm.ppf((np.mean(means < mean - tolerance) + np.mean(means <= mean + tolerance)) / 2)
     a = ((d - mean)**3).sum() / (6 * ((d - mean)**2).sum()**1.5)
     q = np.array([(1 - level)/2, (1 + level)/2])
-    z = z0 + (np.sqrt(n/(n - 1)) * student_t.ppf(q, n - 1) if expand else norm.ppf(q))
-    return tuple(float(x) for x in np.quantile(means, norm.cdf(z0 + z / (1 - a*z))))
+    quantiles = np.sqrt(n/(n - 1)) * student_t.ppf(q, n - 1) if expand else norm.ppf(q)
+    z = z0 + quantiles
+    low, high = np.quantile(means, norm.cdf(z0 + z / (1 - a*z)))
+    return float(low), float(high)
 
 # %% ../../nbs/library/verdicts/01_statistics.ipynb #c020
 def signed_sums(d):
@@ -54,17 +61,19 @@ def signed_sums(d):
     return np.add.outer(signed_sums(d[:len(d)//2]), signed_sums(d[len(d)//2:])).ravel()
 
 def sign_flip(d, one_sided=False, draws=100_000, seed=0):
-    "p of the mean of paired differences `d` (n,) being 0 (one-sided: 0 or less): exact up to n = 20, else from `draws` random flips"
+    """p of the mean of paired differences `d` (n,) being 0 (one-sided: 0 or less): exact up to n = 20,
+    else from `draws` random flips"""
     d = np.asarray(d, float)
-    observed = (d.sum() if one_sided else np.abs(d.sum())) - 1e-9*np.abs(d).sum()
-    if len(d) <= 20:
-        first, rest = signed_sums(d[:len(d)//2]), np.sort(signed_sums(d[len(d)//2:]))
-        larger = (len(rest) - np.searchsorted(rest, observed - first)).sum() / 2**len(d)
-    else:
+    total = d.sum() if one_sided else np.abs(d.sum())
+    observed = total - 1e-9*np.abs(d).sum()
+    if len(d) > 20:
         signs = np.random.default_rng([seed, len(d)]).integers(0, 2, (draws, len(d)), dtype=np.int8)*2 - 1
         sums = signs @ d
-        larger = (np.sum((sums if one_sided else np.abs(sums)) >= observed) + 1) / (draws + 1)
-    return float(larger if one_sided or len(d) > 20 else min(1, 2*larger))
+        if not one_sided: sums = np.abs(sums)
+        return float((np.sum(sums >= observed) + 1) / (draws + 1))
+    first, rest = signed_sums(d[:len(d)//2]), np.sort(signed_sums(d[len(d)//2:]))
+    larger = (len(rest) - np.searchsorted(rest, observed - first)).sum() / 2**len(d)
+    return float(larger if one_sided else min(1, 2*larger))
 
 # %% ../../nbs/library/verdicts/01_statistics.ipynb #c025
 def holm(p):
@@ -84,7 +93,8 @@ def replicates_needed(comparisons=1, alpha=.05):
 
 # %% ../../nbs/library/verdicts/01_statistics.ipynb #c029
 def equivalence(d, margin):
-    "p of the claim that the mean of paired differences `d` (n,) lies within +- `margin`: two one-sided sign-flip tests (Schuirmann 1987)"
+    """p of the claim that the mean of paired differences `d` (n,) lies within +- `margin`: two one-sided sign-flip
+    tests (Schuirmann 1987)"""
     d = np.asarray(d, float)
     return max(sign_flip(d + margin, one_sided=True), sign_flip(margin - d, one_sided=True))
 
@@ -108,18 +118,23 @@ def _simulated_lows(n, level, trials, seed):
 
 @lru_cache(maxsize=256)
 def detection_shifts(n, comparisons=1, alpha=.05, level=.95, trials=2000, seed=0):
-    "`(trials,)`: for simulated studies of `n` normal differences of SD 1, the smallest true effect with which each 'helps'; inf where `n` is too small for any claim"
+    """`(trials,)`: for simulated studies of `n` normal differences of SD 1, the smallest true effect with which each
+    'helps'; inf where `n` is too small for any claim"""
     if smallest_p(n, comparisons) >= alpha: return np.full(trials, np.inf)
     z, lows = _simulated_lows(n, level, trials, seed)
-    if n > 12: return np.maximum(-lows, student_t.isf(alpha/comparisons/2, n - 1)*z.std(1, ddof=1)/np.sqrt(n) - z.mean(1))
-    flipped = ((np.arange(1, 2**(n - 1))[:, None] >> np.arange(n)) & 1).astype(float)          # one of each pair of opposite flips
+    if n > 12:
+        error = z.std(1, ddof=1)/np.sqrt(n)
+        return np.maximum(-lows, student_t.isf(alpha/comparisons/2, n - 1)*error - z.mean(1))
+    one_of_each_pair = np.arange(1, 2**(n - 1))[:, None]                        # of opposite flips
+    flipped = ((one_of_each_pair >> np.arange(n)) & 1).astype(float)
     size, part = flipped.sum(1), z @ flipped.T
     needed = np.maximum(-part/size, (part - z.sum(1, keepdims=True))/(n - size))
     may_fail = int(np.ceil(alpha/comparisons * 2**(n - 1) - 1e-9)) - 2
     return np.maximum(-lows, np.partition(needed, -1 - may_fail, axis=1)[:, -1 - may_fail])
 
 def detectable_effect(d, comparisons=1, power=.8, alpha=.05, level=.95):
-    "The true difference that a study with differences `d` (n,) finds with this power, by interval and Holm-corrected sign-flip test; inf if n is too small for any claim"
+    """The true difference that a study with differences `d` (n,) finds with this power, by interval and Holm-corrected
+    sign-flip test; inf if n is too small for any claim"""
     if len(d) < 2 or smallest_p(len(d), comparisons) >= alpha: return np.inf
     return float(np.std(d, ddof=1) * np.quantile(detection_shifts(len(d), comparisons, alpha, level), power))
 
@@ -144,12 +159,14 @@ def verdicts(
     controls=CONTROLS,  # arm names without their amount
     by=(),              # columns that tell the points of a grid apart
 ):
-    "Table `[*by], arm, split, metric, baseline, n, difference, low, high, p, p_holm, verdict`: each arm against the baseline, on each split and for each metric, and for the gap"
+    """Table `[*by], arm, split, metric, baseline, n, difference, low, high, p, p_holm, verdict`: each arm against the
+    baseline, on each split and for each metric, and for the gap"""
     cells = []
     for key, rows in add_gaps(ledger, by).groupby([*by, 'split', 'metric'], sort=False, dropna=False):
         *point, split, metric = key
         for arm, d in paired(rows, metric, split, baseline).items():
-            cells.append(dict(zip(by, point)) | dict(arm=arm, split=split, metric=metric, d=d.dropna().to_numpy(), control=is_control(arm, controls)))
+            cell = dict(arm=arm, split=split, metric=metric, d=d.dropna().to_numpy(), control=is_control(arm, controls))
+            cells.append(dict(zip(by, point)) | cell)
     if not cells: raise LedgerError(f'the ledger has no arm besides {baseline!r}: nothing to compare')
     table = pd.DataFrame(cells).assign(baseline=baseline)
     table['n'] = table.d.map(len)
@@ -157,20 +174,24 @@ def verdicts(
     table['low'], table['high'] = zip(*(bca(d, level) for d in table.d))
     table['p'] = table.d.map(sign_flip)
     table['p_holm'] = table.groupby(['split', 'metric', 'control']).p.transform(holm)
-    table['verdict'] = [verdict(d, p, margin, level, alpha, ('wider', 'narrower') if split == GAP else ('helps', 'hurts'))
-                        for d, p, split in zip(table.d, table.p_holm, table.split)]
-    return table[[*by, 'arm', 'split', 'metric', 'baseline', 'n', 'difference', 'low', 'high', 'p', 'p_holm', 'verdict']]
+    words = [('wider', 'narrower') if split == GAP else ('helps', 'hurts') for split in table.split]
+    table['verdict'] = [verdict(d, p, margin, level, alpha, w) for d, p, w in zip(table.d, table.p_holm, words)]
+    columns = ['arm', 'split', 'metric', 'baseline', 'n', 'difference', 'low', 'high', 'p', 'p_holm', 'verdict']
+    return table[[*by, *columns]]
 
 # %% ../../nbs/library/verdicts/01_statistics.ipynb #c054
 def gaps(ledger, metric='macro_f1', baseline='real', margin=.02, level=.95, alpha=.05, controls=CONTROLS):
-    "Per arm: mean `gap` (val - test), `baseline_gap` in the same replicates, and the row of `verdicts` on their paired difference. LedgerError unless `metric` was measured on val and test"
+    """Per arm: mean `gap` (val - test), `baseline_gap` in the same replicates, and the row of `verdicts` on their
+    paired difference. LedgerError unless `metric` was measured on val and test"""
     rows = add_gaps(ledger[ledger.metric == metric])
     rows = rows[rows.split == GAP]
     if rows.empty: raise LedgerError(f'{metric} was not measured on both val and test: no gap')
     found = verdicts(rows, baseline, margin, level, alpha, controls)
     wide = rows.pivot(index='replicate', columns='arm', values='value')
-    both = pd.DataFrame([wide[[arm, baseline]].dropna().mean().to_numpy() for arm in found.arm], columns=['gap', 'baseline_gap'])
-    return pd.concat([found[['arm', 'n']], both, found[['difference', 'low', 'high', 'p', 'p_holm', 'verdict']]], axis=1)
+    means = [wide[[arm, baseline]].dropna().mean().to_numpy() for arm in found.arm]
+    both = pd.DataFrame(means, columns=['gap', 'baseline_gap'])
+    return pd.concat([found[['arm', 'n']], both, found[['difference', 'low', 'high', 'p', 'p_holm', 'verdict']]],
+                     axis=1)
 
 # %% ../../nbs/library/verdicts/01_statistics.ipynb #c061
 def weighted_mean(rows, weights):
@@ -178,32 +199,48 @@ def weighted_mean(rows, weights):
     return weights @ rows.value.to_numpy(float) / weights.sum(1)
 
 def hierarchical_intervals(
-    table,                   # one row per scored image: replicate, group, arm, and what `statistic` reads
+    table,                      # one row per scored image: replicate, group, arm, and what `statistic` reads
     baseline='real',
-    statistic=weighted_mean, # rows of one replicate and arm, weights (draws, images) -> scores (draws,); NaN where undefined
+    statistic=weighted_mean,    # (rows of a replicate and arm, weights (draws, images)) -> scores (draws,)
     level=.95,
     n_boot=1000,
     seed=0,
 ):
-    """Table `arm, n, groups, difference, low, high` of every other arm to the baseline, resampling replicates (n) and test groups (Owen 2007). LedgerError with fewer than two
-    groups, or no replicate with both arms"""
-    group, runs = pd.Series(pd.factorize(table.group)[0], table.index), table.groupby(['replicate', 'arm'])
-    n_groups, arms = group.max() + 1 if len(table) else 0, [a for a in table.arm.unique() if a != baseline]
-    if n_groups < 2 or (group < 0).any(): raise LedgerError(f'resampling groups needs at least 2 groups and a group for every row; found {n_groups}. Without groups, number the images')
-    counts = np.vstack([np.ones(n_groups), np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1/n_groups), size=n_boot)])
+    """Table `arm, n, groups, difference, low, high` of every other arm to the baseline, resampling replicates (n) and
+    test groups (Owen 2007). LedgerError with fewer than two groups, or no replicate with both arms"""
+    group = pd.Series(pd.factorize(table.group)[0], table.index)
+    n_groups = group.max() + 1 if len(table) else 0
+    if n_groups < 2 or (group < 0).any():
+        raise LedgerError('resampling groups needs at least 2 groups and a group for every row; '
+                          f'found {n_groups}. Without groups, number the images')
+    drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1/n_groups), size=n_boot)
+    counts = np.vstack([np.ones(n_groups), drawn])                             # as they are, then drawn anew
+    runs = table.groupby(['replicate', 'arm'])
     scores = {key: statistic(rows, counts[:, group[rows.index]]) for key, rows in runs}
     found = []
-    for arm in arms:
-        change = np.array([scores[r, arm] - scores[r, baseline] for r in table.replicate.unique() if {(r, arm), (r, baseline)} <= set(scores)])
+    for arm in table.arm.unique():
+        if arm == baseline: continue
+        change = _changes(scores, table.replicate.unique(), arm, baseline)
         n = len(change)
-        if not n: raise LedgerError(f'no replicate has both {arm} and {baseline}; arms there: {", ".join(map(str, table.arm.unique()))}')
-        drawn = (np.random.default_rng([seed, n]).multinomial(n, np.full(n, 1/n), size=n_boot) / n * change[:, 1:].T).sum(1)
+        if not n: raise LedgerError(_no_pair(table, arm, baseline))
+        weights = np.random.default_rng([seed, n]).multinomial(n, np.full(n, 1/n), size=n_boot) / n
+        means = (weights * change[:, 1:].T).sum(1)
         smaller = min(k for k in (n, n_groups) if k > 1)
         z = np.sqrt(smaller/(smaller - 1)) * student_t.ppf((1 + level)/2, smaller - 1)
-        found.append((arm, n, int(n_groups), float(change[:, 0].mean()), *np.nanquantile(drawn, norm.cdf([-z, z]))))
+        low, high = np.nanquantile(means, norm.cdf([-z, z]))
+        found.append((arm, n, int(n_groups), float(change[:, 0].mean()), low, high))
     return pd.DataFrame(found, columns=['arm', 'n', 'groups', 'difference', 'low', 'high'])
+
+def _changes(scores, replicates, arm, baseline):
+    "`(replicates with both, 1 + draws)`: scores of the arm minus those of the baseline"
+    both = [r for r in replicates if {(r, arm), (r, baseline)} <= set(scores)]
+    return np.array([scores[r, arm] - scores[r, baseline] for r in both])
+
+def _no_pair(table, arm, baseline):
+    return f'no replicate has both {arm} and {baseline}; arms there: {", ".join(map(str, table.arm.unique()))}'
 
 def hierarchical_bootstrap(table, arm, baseline='real', **options):
     "`(difference, low, high)` of one arm; see `hierarchical_intervals`"
-    if arm not in set(table.arm): raise LedgerError(f'no replicate has both {arm} and {baseline}; arms there: {", ".join(map(str, table.arm.unique()))}')
-    return tuple(float(x) for x in hierarchical_intervals(table[table.arm.isin([arm, baseline])], baseline, **options).iloc[0, 3:])
+    if arm not in set(table.arm): raise LedgerError(_no_pair(table, arm, baseline))
+    found = hierarchical_intervals(table[table.arm.isin([arm, baseline])], baseline, **options)
+    return tuple(float(x) for x in found.iloc[0, 3:])
