@@ -526,8 +526,11 @@ def test_nothing_but_the_examiner_depends_on_more_than_the_budget(clean, rest_po
     assert any(name.startswith('examiner') for name in depends_on(clean, rest_poisoned))
 
 
+FITTED = "run.keep('generator', PixelGenerator.fit, {}, pool, steps=generator_steps)"
+
+
 @pytest.mark.parametrize('function, change, leaks', [
-    (pixel.PixelGenerator.fit, 'drawn', ('scaling', 'generator ')),
+    (None, instead(FITTED.format('drawn'), FITTED.format('data.train')), ('scaling', 'generator ')),
     (replicate.run_arms, instead('train', 'lambda drawn, *a, **k: train(data.train, *a, **k)'), ('real ', 'add '))],
     ids=['generator', 'classifier'])
 def test_an_experiment_beyond_its_budget_is_found(monkeypatch, clean, rest_poisoned, function, change, leaks):
