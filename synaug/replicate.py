@@ -269,8 +269,8 @@ def with_pool_controls(arms, drawn, pool):
 # %% ../nbs/library/09_replicate.ipynb #c039
 @patch
 def pools(self: Replicate, folder='', scale=1.):
-    """`ImageSet`s without labels: the pool of the data, and those of a file or folder, with the data's names of channels;
-    and the scale of each, pixels of the generator's images per pixel of its own. LeakError if one holds a scored image"""
+    """`ImageSet`s without labels: the pool of the data, and those of a file or folder, with the data's channel names;
+    and the scale of each, pixels of a generated image per pixel of its own. LeakError if one holds a scored image"""
     own = [self.data.pool] if self.data.pool else []
     further = [s.unlabelled() for s in text_to_image.read_pool(folder)] if folder else []
     channels = self.data.train.channels
