@@ -50,8 +50,9 @@ def centroid_distance(real, real_kinds, features, kinds):
 def matched(z, sigma, n):
     """Indices `(n,)` of rows of `z` `(N, d)`, in order of choice, whose mean and second moment come nearest to 0 and
     `sigma` `(d, d)`"""
-    phi = np.concatenate([z, (z[:, :, None]*z[:, None]).reshape(len(z), -1)], 1)
-    goal = np.concatenate([np.zeros(z.shape[1]), sigma.ravel()])
+    d = z.shape[1]
+    phi = np.concatenate([z, (z[:, :, None]*z[:, None]).reshape(len(z), d*d)], 1)
+    goal = np.concatenate([np.zeros(d), sigma.ravel()])
     square, total, free = (phi**2).sum(1), np.zeros_like(goal), np.ones(len(z), bool)
     chosen = []
     for t in range(min(n, len(z))):
