@@ -202,6 +202,7 @@ def inspect(source: Annotated[str, _Source]):
     if inspect(source): raise typer.Exit(2)
     print_near_duplicates(load(source))
 
+# %% ../nbs/library/90_cli.ipynb
 _Pools = typer.Argument(
     metavar='KIND=SOURCE...',
     help="What the images are, and where: 'stained tissue=tiles.npz'. Captions are made of the kind and the classes.")

@@ -42,7 +42,7 @@ class GeneratorError(SynaugError):
     "A generator that does not exist, or is asked for what it cannot make"
 
 class PipelineError(SynaugError):
-    "A text-to-image pipeline, or weights for one, that cannot be loaded or do not fit, or a folder that holds something else"
+    "A text-to-image pipeline, or weights for one, that cannot be loaded or do not fit, or a folder of something else"
 
 class PromptError(SynaugError):
     "A template of prompts that cannot be filled in, or a prompt longer than the text encoder reads"

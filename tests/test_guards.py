@@ -50,7 +50,7 @@ def expression(code): return ast.parse(code, mode='eval').body
 
 
 class Swap(ast.NodeTransformer):
-    "Replaces every expression equal to `old` by `new`; `where`: only in these fields, as 'test' of an if, 'iter' of a loop"
+    "Replaces every expression equal to `old` by `new`; `where`: only in these fields, as the 'test' of an if"
     def __init__(self, old, new, where=()):
         self.old, self.new, self.where, self.found = ast.dump(expression(old)), new, where, 0
 
@@ -526,8 +526,11 @@ def test_nothing_but_the_examiner_depends_on_more_than_the_budget(clean, rest_po
     assert any(name.startswith('examiner') for name in depends_on(clean, rest_poisoned))
 
 
+FITTED = "run.keep('generator', PixelGenerator.fit, {}, pool, steps=generator_steps)"
+
+
 @pytest.mark.parametrize('function, change, leaks', [
-    (pixel.PixelGenerator.fit, 'drawn', ('scaling', 'generator ')),
+    (None, instead(FITTED.format('drawn'), FITTED.format('data.train')), ('scaling', 'generator ')),
     (replicate.run_arms, instead('train', 'lambda drawn, *a, **k: train(data.train, *a, **k)'), ('real ', 'add '))],
     ids=['generator', 'classifier'])
 def test_an_experiment_beyond_its_budget_is_found(monkeypatch, clean, rest_poisoned, function, change, leaks):

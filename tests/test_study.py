@@ -122,7 +122,7 @@ def test_report_needs_no_network(finished):
     assert 'A made-up study' in html and 'synaug run fake.yaml' in html
     assert 'smallest' in html                                              # 3 replicates are too few
     assert 'id="Audits"' not in html and 'had been in the test set' not in html        # this notebook measures neither
-    assert 'import pandas' not in html and 'import pandas' in (finished[0]/'report.ipynb').read_text()
+    assert 'from synaug' not in html and 'from synaug' in (finished[0]/'report.ipynb').read_text()
 
 
 def alive(processes): return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]

@@ -76,6 +76,7 @@ def download(record,        # number, DOI or address of a Zenodo record, such as
         if unpack and file.suffix.lower() == '.zip': _unpack(file)
     return folder
 
+# %% ../../nbs/library/data/12_downloads.ipynb #s13
 def _record_files(url, number):
     "The record's list of files, each with key, size, checksum and links"
     try:

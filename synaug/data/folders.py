@@ -84,12 +84,13 @@ def _stretch(images, at):
 
 def _seen_classes(rows):
     "Sorted names; numbers in numerical order"
-    names = {n for labels in rows.labels for n in labels}
+    names = set().union(*rows.labels)
     return sorted(names, key=int if all(n.isdigit() for n in names) else str)
 
 def _label_rows(rows, classes):
     "Label rows `(N, K)` of zeros and ones"
-    return np.array([[c in names for c in classes] for names in rows.labels], np.float32)
+    row = lambda names: [c in names for c in classes]
+    return np.array([row(names) for names in rows.labels], np.float32)
 
 def _check_labels(rows, classes, task, source):
     for row in rows.itertuples():
@@ -168,16 +169,19 @@ def list_manifest(path):
     table = table_rows(file, 'path', 'label')
     if table.empty: raise SourceError(f'{file}: lists no images')
     column = lambda *names: next((table[n] for n in names if n in table), pd.Series('', index=table.index))
-    labels = [names.split(';') for names in table.label]
     rows = pd.DataFrame(dict(
         files=[file.parent/p for p in table.path],
         where=table['where'],
-        labels=[tuple(n.strip() for n in names if n.strip()) for names in labels],
+        labels=[_names(text) for text in table.label],
         group=column(*_group_columns),
         split=column('split').replace('', 'train')))
     if path.is_dir(): _warn_unlisted(path, file, rows.files)
     used = [c for c in table if c in rows or c in ('path', 'label')]
     return Listing(file, rows.join(table.drop(columns=used)))
+
+def _names(text):
+    "The labels in a text such as 'a; b'"
+    return tuple(n.strip() for n in text.split(';') if n.strip())
 
 def manifest_file(path):
     "The manifest that the path is or holds, else None"
@@ -232,8 +236,10 @@ def list_folders(folder):
     rows = []
     for top in folders_in(folder) if has_splits else [folder]:
         split = split_name(top.name) if has_splits else 'train'
-        if split == 'pool': rows += [(f, (), split) for f in images_below(top)]
-        else: rows += [(f, (c.name,), split) for c in _class_folders(top) for f in images_below(c)]
+        if split == 'pool':
+            rows += [(f, (), split) for f in images_below(top)]
+            continue
+        for c in _class_folders(top): rows += [(f, (c.name,), split) for f in images_below(c)]
     rows = pd.DataFrame(rows, columns=['files', 'labels', 'split'])
     if rows.empty: raise SourceError(f'{folder}: holds no PNG, JPEG or TIFF images')
     return by_folder(folder, rows)

@@ -10,6 +10,7 @@ import math
 import numpy as np
 import pandas as pd
 import re
+from itertools import chain
 from pathlib import Path
 from tqdm import tqdm
 
@@ -30,7 +31,8 @@ hpa_channels = 'microtubules', 'protein', 'nucleus', 'er'
 
 def hpa_files(folder, ids):
     "The four files of each Id, in the order of `hpa_channels`"
-    return [tuple(folder/f'{i}_{colour}.png' for colour in ('red', 'green', 'blue', 'yellow')) for i in ids]
+    four = lambda i: tuple(folder/f'{i}_{colour}.png' for colour in ('red', 'green', 'blue', 'yellow'))
+    return [four(i) for i in ids]
 
 def list_kaggle(path, split=None, seed=0):
     """The images of a Kaggle HPA folder, or of its `train.csv`; split='paper' holds out a tenth, drawn by `seed`, as
@@ -44,14 +46,14 @@ def list_kaggle(path, split=None, seed=0):
     held_out = np.random.default_rng([seed, 79]).permutation(len(table))[:math.ceil(len(table)/10)]
     parts = np.full(len(table), 'train')
     if split == 'paper': parts[held_out] = 'val'
-    targets = [t.split() for t in table.target]
+    names = lambda target: tuple(hpa_classes[int(n)] for n in target.split())
     rows = pd.DataFrame(dict(
         files=hpa_files(folder, table.id),
         where=table['where'].tolist(),
         group='',
         split=parts,
         id=table.id.tolist(),
-        labels=[tuple(hpa_classes[int(n)] for n in numbers) for numbers in targets]))
+        labels=[names(target) for target in table.target]))
     return Listing(file, rows, classes=hpa_classes, channels=hpa_channels, task='multi-label')
 
 def _check_target(row, file):
@@ -95,6 +97,7 @@ def submission(trained,             # anything with predict(ImageSet) -> probabi
     write(path, lambda file: table.to_csv(file, index=False))
     return table
 
+# %% ../../nbs/library/data/08_kaggle.ipynb #s14
 def _kaggle_numbers(like):
     "The competition's numbers of the classes of an image set"
     strange = [c for c in like.classes if c not in hpa_classes]
@@ -115,7 +118,7 @@ def _submission_ids(images, sample):
     if sample: ids = table_rows(sample, 'id').id.tolist()
     else: ids = sorted(f.name.removesuffix('_red.png') for f in images.glob('*_red.png'))
     if not ids: raise SourceError(f'{sample or images}: {"lists no Ids" if sample else "holds no <Id>_red.png"}')
-    gone = [f for four in hpa_files(images, ids) for f in four if not f.is_file()]
+    gone = [f for f in chain.from_iterable(hpa_files(images, ids)) if not f.is_file()]
     if gone:
         raise SourceError(f'{images}: {len(gone)} files are missing, for one {gone[0].name}; '
                           'fetch the test images again')

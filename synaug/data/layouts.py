@@ -52,7 +52,9 @@ def _pannuke_folds(path):
 
 def _down_to(path, depth, pattern):
     "What matches in a folder, then one level below, and so on down to `depth` levels"
-    return [f for level in range(depth + 1) for f in sorted(path.glob('*/'*level + pattern))]
+    found = []
+    for level in range(depth + 1): found += sorted(path.glob('*/'*level + pattern))
+    return found
 
 def list_pannuke(path, target=None):
     "The tiles of PanNuke's folds; `target`: 'tissue' (default) or 'nucleus'"
@@ -108,8 +110,13 @@ def _chip_folder(path):
     "`path` if it has folders good and bad of images named by date, not too deep"
     if not path.is_dir() or (path/'manifest.csv').is_file(): return None
     quality = {p.name.lower(): p for p in _down_to(path, 3, '*') if p.name.lower() in ('good', 'bad') and p.is_dir()}
-    first = [next((f.name for f in p.iterdir() if is_image(f)), '') for p in quality.values()]
-    return path if len(first) == 2 and all(re.match(r'\d{6}_', name) for name in first) else None
+    dated = [_first_is_dated(p) for p in quality.values()]
+    return path if len(dated) == 2 and all(dated) else None
+
+def _first_is_dated(folder):
+    "Whether a folder holds images, and the name of the first begins with a date"
+    first = next((f.name for f in folder.iterdir() if is_image(f)), '')
+    return re.match(r'\d{6}_', first) is not None
 
 def list_chip(path, split=None):
     "The images of the Organ-on-a-Chip set; groups are dates, unless split='shipped'"
@@ -177,6 +184,7 @@ layouts = (
     Layout(name='folder per class', looks_like='[split/]class/*.png', labels_are='names of the folders',
            found=lambda p: p.is_dir() and visible(p), read=list_folders))
 
+# %% ../../nbs/library/data/09_layouts.ipynb #s22
 def open_source(path, split=None, target=None, seed=0):
     """(its `Layout`, its `Listing` or `Npz`) of a file or folder. SourceError for an unknown layout or a choice it does
     not have"""

@@ -43,6 +43,7 @@ class Member:
             return _at_size(np.frombuffer(raw, self.dtype).reshape(-1, *self.shape[1:]), size)
         return read
 
+# %% ../../nbs/library/data/06_npz.ipynb #s10
 def _member(file, key):
     "A `Member` for an array of images of at least `_large` bytes, else None"
     if not key.endswith('_images'): return None
@@ -160,6 +161,7 @@ def read_npz(file, size=None, task=None, cache=None):
                 groups=None if groups is None else groups.ravel())
     return sets
 
+# %% ../../nbs/library/data/06_npz.ipynb #s17
 def _check_splits(images, arrays, file):
     "SourceError unless there are images, labels for all but those of the pool, and no split twice"
     if not images: raise SourceError(f'{file}: holds no <split>_images array; found {", ".join(arrays) or "nothing"}')

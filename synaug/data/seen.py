@@ -10,7 +10,7 @@ import hashlib
 import numpy as np
 import pandas as pd
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 from ..errors import LeakError
 
@@ -73,7 +73,7 @@ def disjoint_pairs(d):
     "Pairs of split names of data set `d` that must not share an image or a group"
     fitted = ['train'] + (['pool'] if d.pool is not None else [])
     scored = list(d.scored())
-    return [(f, s) for f in fitted for s in scored] + [('val', s) for s in scored if s != 'val']
+    return list(product(fitted, scored)) + [('val', s) for s in scored if s != 'val']
 
 def check_leaks(d):
     "LeakError if an image or a group lies on both sides of a split of data set `d`"

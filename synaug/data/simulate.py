@@ -35,6 +35,7 @@ class CellLine:
     nucleoli: float       # nucleoli per nucleus
     brightness: float     # staining relative to the other lines
 
+# in the order of the fields: nucleus, oblong, lobes, body, stretch, tails, contact, ruffle, filaments, ...
 cell_lines = dict(
     u2os  =CellLine(12.0, 1.50, .030, 25.0, 1.65, .35, .50, .012, 170, .55, .13, 4.0, 1.00),
     a431  =CellLine(11.2, 1.28, .025, 22.0, 1.25, .12, .85, .012, 120, .75, .18, 2.5, 1.10),
@@ -162,7 +163,8 @@ def _column(a): return np.asarray(a, np.float32)[:, None, None]
 def cells(lines, size=64, seed=0):
     "Geometry of one cell for each name in `lines`; `seed` is a number or a numpy Generator"
     rng, n = np.random.default_rng(seed), len(lines)
-    line = {f.name: np.array([getattr(cell_lines[l], f.name) for l in lines]) for f in fields(CellLine)}
+    column = lambda name: np.array([getattr(cell_lines[l], name) for l in lines])
+    line = {f.name: column(f.name) for f in fields(CellLine)}
     tilt = rng.uniform(0, np.pi, n)
     nucleus_r = nucleus_contour(rng, line, tilt)
     body_r = cell_contour(rng, line, nucleus_r, tilt)
@@ -178,6 +180,7 @@ def beside(c):
     centre = c.centre + distance[:, None] * np.stack([np.cos(_angles[at]), np.sin(_angles[at])], 1)
     return _on_grid(rng, c.line, nucleus_r, body_r, centre, c.size)
 
+# %% ../../nbs/library/data/04_simulate.ipynb #s18
 def _on_grid(rng, line, nucleus_r, body_r, centre, size):
     "`Cells` from their contours and centres"
     n = len(centre)
@@ -219,6 +222,7 @@ def _upright(r):
     slope = (np.roll(r, -2, 1) - np.roll(r, 2, 1)) / (4 * 2*np.pi/256) / r
     return (1/np.sqrt(1 + slope**2)).astype(np.float32)
 
+# %% ../../nbs/library/data/04_simulate.ipynb #s20
 def _thickness(c):
     "Height `(n, h, h)`: falls from the nucleus to the edge, unevenly"
     falling = .35 + .75*np.exp(-np.maximum(c.s, 0)*1.8)
@@ -363,6 +367,7 @@ def plasma_membrane(c):
     sheet = _column(rng.uniform(.25, .65, n)) * (1 - .25*c.nucleus) * np.exp(.2*texture(rng, n, c.size, 3.5, .9))
     return c.body * (_column(rng.uniform(.45, 1.1, n))*rim + ruffles + sheet)
 
+# %% ../../nbs/library/data/04_simulate.ipynb #s39
 def _threads(c, number, length, reach, near=0., spread=9., sway=.5):
     """Splat of short curved threads `(n, h, h)`: `number` of them, `length` long, at relative distances about `reach`
     from the nucleus, within `spread` of the pole"""
@@ -466,6 +471,7 @@ def _simulate_batch(labels, lines, size, microscope, rng):
         mask[some] = np.where(free, b.body, mask[some])
     return photograph(light, mask, microscope, rng)
 
+# %% ../../nbs/library/data/04_simulate.ipynb #s51
 def _light(c, labels):
     "The four channels `(n, 4, h, h)`, 1 is full scale"
     light = np.stack([
@@ -514,6 +520,7 @@ def random_labels(n, seed=0, two=.35):
     labels[twice, second[twice]] = 1
     return labels
 
+# %% ../../nbs/library/data/04_simulate.ipynb #s66
 def _split(name, n, lines, size, microscope, seed):
     "One split: `n` cells on plates of about 60, each plate one line on one day"
     rng = np.random.default_rng([seed, *name.encode()])

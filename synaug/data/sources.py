@@ -125,6 +125,7 @@ def load(source,            # 'simulate', or the path of an npz, a CSV or a fold
     d = _dataset(name or (path.resolve().name if path.is_dir() else path.stem), sets, seed)
     return _checked(d, found, size, cache) if check else d
 
+# %% ../../nbs/library/data/10_sources.ipynb #s18
 def _simulated(options):
     "The simulated data set; SourceError for an option that the simulation does not have"
     known = signature(simulate).parameters

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['copies_figure', 'pairs_figure', 'shortcut_figure', 'audit_figure', 'curation_figure']
 
-# %% ../../nbs/library/plots/04_audits.ipynb #c004
+# %% ../../nbs/library/plots/04_audits.ipynb #c003
 import matplotlib.pyplot as plt
 import numpy as np
 from itertools import cycle
@@ -15,148 +15,222 @@ from ..audits.copies import looks, orientations
 from ..data.seen import image_hashes
 from ..errors import AuditError
 from .sheets import to_rgb
-from .style import THEME
+from .style import THEME, titled_figure
 
-# %% ../../nbs/library/plots/04_audits.ipynb #c005
-def _finish(fig, title, caption):
-    fig.suptitle(title, x=.012, ha='left', fontsize=10.5, fontweight='bold')
-    fig.supxlabel(caption, x=.012, ha='left', fontsize=7.5, color='.35')
+# %% ../../nbs/library/plots/04_audits.ipynb #c006
+def _picture(ax, image):
+    "One image without axes"
+    ax.imshow(to_rgb(image[None])[0], interpolation='nearest')
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+def _turned_like(image, other):
+    "The orientation of `image` that looks most like `other`"
+    views = orientations(image[None])[:, 0]
+    own = looks(other[None])
+    distance = [((looks(view[None]) - own)**2).sum() for view in views]
+    return views[int(np.argmin(distance))]
+
+def _histograms(ax, sets, cut):
+    "Ratios of held-out images, filled, and of samples, as a line; dashed: the threshold"
+    bins = np.linspace(0, max(1., *(t.ratio.max() for t in sets.values())), 60)
+    styles = dict(real=dict(color='.75'), samples=dict(histtype='step', color='#0072b2', lw=1.6))
+    names = dict(real='held-out real images', samples='samples')
+    for name, t in sets.items():
+        ax.hist(t.ratio, bins, weights=np.full(len(t), 1/len(t)), label=f'{len(t)} {names[name]}', **styles[name])
+    ax.axvline(cut, color='k', lw=.9, ls='--')
+    ax.set(ylabel='share', xlim=(0, bins[-1]))
+    ax.legend(loc='upper left')
+
+@rc_context(THEME)
+def copies_figure(table, train, synthetic, pairs=5, space='looks'):
+    """The pairs of sample and nearest training image with the smallest ratios (a square marks copies), above
+    histograms of the ratio for samples and held-out images; `table` as from `memorisation`"""
+    t = table[table.space == space]
+    sets = {name: t[t.set == name] for name in ('real', 'samples')}
+    samples = sets['samples']
+    fig = titled_figure(8.2, 4.6, f'{samples.copied.mean():.1%} of the samples are as near to a training image as '
+                                  f'{samples.chance.iloc[0]:.1%} of unseen real images',
+                        'Above: the nearest pairs, the sample turned as the training image; boxed: called a copy. '
+                        'Dashed: threshold from the held-out images.')
+    above, below = fig.subfigures(2, 1, height_ratios=(1.25, 1))
+    axes = above.subplots(2, pairs, squeeze=False)
+    for ax in axes.flat: ax.axis('off')
+    for (top, bottom), row in zip(axes.T, samples.nsmallest(pairs, 'ratio').itertuples()):
+        sample, known = synthetic.images[row.i], train.images[row.neighbour]
+        for ax, image in ((top, _turned_like(sample, known)), (bottom, known)):
+            ax.axis('on')
+            _picture(ax, image)
+        weight = 'bold' if row.copied else 'normal'
+        top.set_title(f'ratio {row.ratio:.2f}', fontsize=8, loc='center', fontweight=weight)
+        if row.copied: top.spines[:].set(visible=True, color='#d55e00', linewidth=2)
+    axes[0, 0].set_ylabel('sample')
+    axes[1, 0].set_ylabel('training image')
+    ax = below.subplots()
+    _histograms(ax, sets, samples.threshold.iloc[0])
+    ax.set_xlabel(f'distance to the nearest training image, relative to the next ones ({space})')
     return fig
 
-def copies_figure(table, train, synthetic, pairs=5, space='looks'):
-    "The pairs of sample and nearest training image with the smallest ratios (a square marks copies), above histograms of the ratio for samples and held-out images"
-    t = table[table.space == space]
-    samples, real = (t[t.set == name] for name in ('samples', 'real'))
-    worst, cut = samples.nsmallest(pairs, 'ratio'), samples.threshold.iloc[0]
-    with rc_context(THEME):
-        fig = plt.figure(figsize=(8.2, 4.6), dpi=80, layout='constrained'); plt.close(fig)
-        above, below = fig.subfigures(2, 1, height_ratios=(1.25, 1))
-        axes = above.subplots(2, pairs, squeeze=False)
-        for ax in axes.flat: ax.set(xticks=[], yticks=[]); ax.spines[:].set_visible(False)
-        for (top, bottom), row in zip(axes.T, worst.itertuples()):
-            view = orientations(synthetic.images[row.i:row.i+1])[:, 0]
-            own = looks(train.images[row.neighbour:row.neighbour+1])
-            turn = ((np.stack([looks(v[None]) for v in view]) - own)**2).sum((1, 2, 3, 4)).argmin()
-            for ax, im in ((top, view[turn]), (bottom, train.images[row.neighbour])): ax.imshow(to_rgb(im[None])[0], interpolation='nearest')
-            top.set_title(f'ratio {row.ratio:.2f}', fontsize=8, loc='center', fontweight='bold' if row.copied else 'normal')
-            if row.copied: top.spines[:].set(visible=True, color='#d55e00', linewidth=2)
-        axes[0, 0].set_ylabel('sample'); axes[1, 0].set_ylabel('training image')
-        ax, bins = below.subplots(), np.linspace(0, max(1., t.ratio.max()), 60)
-        ax.hist(real.ratio, bins, weights=np.full(len(real), 1/len(real)), color='.75', label=f'{len(real)} held-out real images')
-        ax.hist(samples.ratio, bins, weights=np.full(len(samples), 1/len(samples)), histtype='step', color='#0072b2', lw=1.6, label=f'{len(samples)} samples')
-        ax.axvline(cut, color='k', lw=.9, ls='--')
-        ax.set(xlabel=f'distance to the nearest training image, relative to the next ones ({space})', ylabel='share', xlim=(0, bins[-1])); ax.legend(loc='upper left')
-        copied = samples.copied.mean()
-        return _finish(fig, f'{copied:.1%} of the samples are as near to a training image as {samples.chance.iloc[0]:.1%} of unseen real images',
-                       'Above: the nearest pairs, the sample turned as the training image; boxed: called a copy. Dashed: threshold from the held-out images.')
-
-# %% ../../nbs/library/plots/04_audits.ipynb #c007
+# %% ../../nbs/library/plots/04_audits.ipynb #c009
+@rc_context(THEME)
 def pairs_figure(dataset, pairs, most=8):
     "The first pairs of `near_duplicates` side by side; None if there are none"
     if not len(pairs): return None
-    splits, shown = dataset.splits(), pairs.head(most)
+    splits, shown = dataset.splits(), pairs.head(most).rename(columns=dict(index='image'))
     columns = max(len(shown), 4)
-    with rc_context(THEME):
-        fig, axes = plt.subplots(2, columns, figsize=(1.15*columns, 3.1), dpi=80, layout='constrained'); plt.close(fig)
-        for ax in axes[:, len(shown):].flat: ax.axis('off')
-        for (top, bottom), row in zip(axes.T, shown.itertuples()):
-            for ax, split, i in ((top, row.split, row.index), (bottom, row.other, row.other_index)):
-                ax.imshow(to_rgb(splits[split].images[i:i+1])[0], interpolation='nearest'); ax.set(xticks=[], yticks=[]); ax.spines[:].set_visible(False)
-                ax.set_title(f'{split} {i}', fontsize=7.5, loc='center', pad=3)
-            bottom.set_xlabel(f'{row.similarity:.3f}\n{row.detail:.3f}', fontsize=7.5)
-        return _finish(fig, f'{len(pairs)} near-duplicate pair{"s"*(len(pairs) != 1)} between splits', 'Below each pair: correlation of the whole images, and of their fine detail.')
+    fig = titled_figure(1.15*columns, 3.1, f'{len(pairs)} near-duplicate pair{"s"*(len(pairs) != 1)} between splits',
+                        'Below each pair: correlation of the whole images, and of their fine detail.')
+    axes = fig.subplots(2, columns)
+    for ax in axes[:, len(shown):].flat: ax.axis('off')
+    for (top, bottom), row in zip(axes.T, shown.itertuples()):
+        for ax, split, i in ((top, row.split, row.image), (bottom, row.other, row.other_index)):
+            _picture(ax, splits[split].images[i])
+            ax.set_title(f'{split} {i}', fontsize=7.5, loc='center', pad=3)
+        bottom.set_xlabel(f'{row.similarity:.3f}\n{row.detail:.3f}', fontsize=7.5)
+    return fig
 
-# %% ../../nbs/library/plots/04_audits.ipynb #c008
+# %% ../../nbs/library/plots/04_audits.ipynb #c014
+@rc_context(THEME)
 def shortcut_figure(effects):
-    "Change of each class's mean probability when held-out images get the samples' look, from `style_effects`, a bar per classifier. The shortcut is the mean length of the bars"
+    """Change of each class's mean probability when held-out images get the samples' look, from `style_effects`, a
+    bar per classifier. The shortcut is the mean length of the bars"""
     here = effects[effects.split == 'samples']
-    moved, classes = {name: t.change.to_numpy() for name, t in here.groupby('arm', sort=False)}, list(here['class'].unique())
-    looks_of = [('.75', ''), ('#0072b2', ''), ('#d55e00', '///'), ('#009e73', '...'), ('#cc79a7', 'xx'), ('#56b4e9', '\\\\')]
-    with rc_context(THEME):
-        fig, ax = plt.subplots(figsize=(6.6, .9 + .13*len(classes)*len(moved)), dpi=80, layout='constrained'); plt.close(fig)
-        height, at = .8/len(moved), np.arange(len(classes))
-        for n, ((name, x), (colour, hatch)) in enumerate(zip(moved.items(), cycle(looks_of))):
-            ax.barh(at + (n + .5)*height - .4, x, height, color=colour, hatch=hatch, edgecolor='white', lw=0, label=f'{name}: {np.abs(x).mean():.3f}')
-        ax.axvline(0, color='k', lw=.8)
-        ax.set(yticks=at, yticklabels=[c.replace('_', ' ') for c in classes], ylim=(len(at) - .5, -.5), xlabel='change of mean probability'); ax.legend(title='shortcut', alignment='left')
-        return _finish(fig, 'What changes when real images are given the look of the samples', 'Held-out images before and after; their content and labels stay.')
+    moved, classes = {name: t.change.to_numpy()
+                      for name, t in here.groupby('arm', sort=False)}, list(here['class'].unique())
+    fills = [('.75', ''), ('#0072b2', ''), ('#d55e00', '///'), ('#009e73', '...'), ('#cc79a7', 'xx'),
+             ('#56b4e9', '\\\\')]
+    fig = titled_figure(6.6, .9 + .13*len(classes)*len(moved),
+                        'What changes when real images are given the look of the samples',
+                        'Held-out images before and after; their content and labels stay.')
+    ax, height, at = fig.subplots(), .8/len(moved), np.arange(len(classes))
+    for n, ((name, x), (colour, hatch)) in enumerate(zip(moved.items(), cycle(fills))):
+        style = dict(color=colour, hatch=hatch, edgecolor='white', lw=0)
+        ax.barh(at + (n + .5)*height - .4, x, height, label=f'{name}: {np.abs(x).mean():.3f}', **style)
+    ax.axvline(0, color='k', lw=.8)
+    ax.set(yticks=at, yticklabels=[c.replace('_', ' ') for c in classes], ylim=(len(at) - .5, -.5))
+    ax.set_xlabel('change of mean probability')
+    ax.legend(title='shortcut', alignment='left')
+    return fig
 
-# %% ../../nbs/library/plots/04_audits.ipynb #c010
-_marks = dict(samples=('#0072b2', '^', 'samples'), real=('#000000', 'o', 'real, held out'), chance=('#8c8c8c', 'x', 'chance'), baseline=('#d55e00', 's', 'arm without samples'))
+# %% ../../nbs/library/plots/04_audits.ipynb #c018
+_MARKS = dict(
+    samples=('#0072b2', '^', 'samples'),
+    real=('#000000', 'o', 'real, held out'),
+    chance=('#8c8c8c', 'x', 'chance'),
+    baseline=('#d55e00', 's', 'arm without samples'))
 
-def _dots(ax, rows, metrics, names):
-    "One line per metric: mean mark of samples, real and chance; each replicate as a small dot"
-    for split, (colour, marker, _) in _marks.items():
+def _mark(split):
+    "How the mark of a split is drawn"
+    colour, marker, _ = _MARKS[split]
+    face = colour if marker in '^x' else 'white'
+    return dict(ls='', color=colour, marker=marker, ms=5.5 if marker == 's' else 7, mfc=face, mew=1.5)
+
+def _dots(ax, rows, metrics):
+    "One line per metric (metric -> name): mean mark of samples, real and chance; each replicate as a small dot"
+    for split, (colour, *_) in _MARKS.items():
         for y, metric in enumerate(metrics):
             x = rows[(rows.split == split) & (rows.metric == metric)].value
-            if not len(x): continue
             if len(x) > 1: ax.plot(x, np.full(len(x), y), '.', color=colour, alpha=.35, ms=4, zorder=2)
-            ax.plot(x.mean(), y, marker, color=colour, ms=5.5 if marker == 's' else 7, mfc=colour if marker in '^x' else 'white', mew=1.5, zorder=3)
-    ax.set(yticks=range(len(metrics)), yticklabels=names, ylim=(len(metrics) - .4, -.6)); ax.grid(axis='y', color='.92'); ax.set_axisbelow(True)
+            if len(x): ax.plot(x.mean(), y, zorder=3, **_mark(split))
+    ax.set(yticks=range(len(metrics)), yticklabels=metrics.values(), ylim=(len(metrics) - .4, -.6))
+    ax.grid(axis='y', color='.92')
+    ax.set_axisbelow(True)
 
 def _panels(rows):
-    "Key -> title, metrics and their names of the panels that have rows"
+    "Key -> title, and the metrics and their names, of the panels that have rows"
     there = list(rows[rows.split == 'samples'].metric.unique())
     after = lambda m: m.split(':', 1)[1].replace('_', ' ')
-    panels = dict(label=('Labels: AUROC of the examiner', {m: after(m) if ':' in m else 'mean of classes' for m in there if m.startswith('label_auroc')}),
-                  spread=('Diversity and coverage', {m: m for m in ('precision', 'recall', 'density', 'coverage')}),
-                  distance=('Distance from real images', dict(frechet='Fréchet', kernel_distance='kernel')),
-                  apart=('Told apart from real: AUROC', dict(told_apart_features='by features', told_apart_spectrum='by spectrum')),
-                  copies=('Copies of training images', dict(copied_looks='by looks', copied_features='by features')),
-                  shortcut=('Probabilities that depend on the look', {m: after(m) for m in there if m.startswith('shortcut:')}))
-    kept = {key: (title, {m: name for m, name in metrics.items() if m in there}) for key, (title, metrics) in panels.items()}
+    labels = {m: after(m) if ':' in m else 'mean of classes' for m in there if m.startswith('label_auroc')}
+    shortcuts = {m: after(m) for m in there if m.startswith('shortcut:')}
+    panels = dict(
+        label=('Labels: AUROC of the examiner', labels),
+        spread=('Diversity and coverage', {m: m
+                                           for m in ('precision', 'recall', 'density', 'coverage')}),
+        distance=('Distance from real images', dict(frechet='Fréchet', kernel_distance='kernel')),
+        apart=('Told apart from real: AUROC', dict(told_apart_features='by features',
+                                                   told_apart_spectrum='by spectrum')),
+        copies=('Copies of training images', dict(copied_looks='by looks', copied_features='by features')),
+        shortcut=('Probabilities that depend on the look', shortcuts))
+    kept = {
+        key: (title, {m: name
+                      for m, name in metrics.items()
+                      if m in there})
+        for key, (title, metrics) in panels.items()}
     return {key: panel for key, panel in kept.items() if panel[1]}
+
+# %% ../../nbs/library/plots/04_audits.ipynb #c020
+def _axis(ax, key, shown):
+    "The range and the reference lines of one panel"
+    most = shown.max()
+    if key in ('label', 'apart'): ax.axvline(.5, color='.6', lw=.8, zorder=0)
+    if key == 'distance': ax.axvline(0, color='.6', lw=.8, zorder=0)
+    if key == 'copies': ax.xaxis.set_major_formatter(lambda x, _: f'{x:.0%}')
+    limits = dict(
+        label=(min(.4, shown.min() - .03), 1.02),
+        apart=(min(.4, shown.min() - .03), 1.02),
+        spread=(-.02, max(1.1, most*1.05)),
+        copies=(-.01, max(.06, most*1.08)),
+        shortcut=(0, max(.05, most*1.08)))
+    if key in limits: ax.set_xlim(*limits[key])
 
 def _audit_title(mean):
     "The finding, from what there is"
-    value = lambda metric, split: mean.get((split, metric))
-    parts = [f'{name} {value(metric, "samples"):.2f} (real {value(metric, "real"):.2f})' for name, metric in (('labels', 'label_auroc'), ('coverage', 'coverage'))
-             if value(metric, 'samples') is not None and value(metric, 'real') is not None]
-    if value('copied_looks', 'samples') is not None: parts.append(f'copies {value("copied_looks", "samples"):.0%}')
+    parts = []
+    for name, metric in (('labels', 'label_auroc'), ('coverage', 'coverage')):
+        samples, real = mean.get(('samples', metric)), mean.get(('real', metric))
+        if samples is not None and real is not None: parts.append(f'{name} {samples:.2f} (real {real:.2f})')
+    copied = mean.get(('samples', 'copied_looks'))
+    if copied is not None: parts.append(f'copies {copied:.0%}')
     return ', '.join(parts).capitalize() or 'Samples beside real images'
 
+@rc_context(THEME)
 def audit_figure(rows):
-    """Rows of an `Audit` and of `shortcut` (of one replicate, or of several with a column `replicate`): labels per class, diversity, distances, separability, copying, shortcut; samples beside
-    real held-out images and chance. AuditError if there are no rows of an audit"""
+    """Rows of an `Audit` and of `shortcut` (of one replicate, or of several with a column `replicate`): labels per
+    class, diversity, distances, separability, copying, shortcut; samples beside real held-out images and chance.
+    AuditError if there are no rows of an audit"""
     rows = rows[rows.arm == 'audit']
     panels, mean = _panels(rows), rows.groupby(['split', 'metric']).value.mean()
     if not panels: raise AuditError('no rows of an audit: expected arm audit and split samples')
     left = [key for key in ('label', 'shortcut') if key in panels]
     right = [key for key in panels if key not in left]
     if not left: left, right = right[::2], right[1::2]
-    tall = lambda key: .55 + .2*max(2, len(panels[key][1]))
-    with rc_context(THEME):
-        fig = plt.figure(figsize=(8.2, 1.3 + max(sum(map(tall, side)) for side in (left, right))), dpi=80, layout='constrained'); plt.close(fig)
-        grid = fig.add_gridspec(1, 2 if right else 1)
-        for column, side in enumerate(filter(None, (left, right))):
-            for place, key in zip(grid[column].subgridspec(len(side), 1, height_ratios=list(map(tall, side))), side):
-                ax, (title, metrics) = fig.add_subplot(place), panels[key]
-                _dots(ax, rows, list(metrics), list(metrics.values())); ax.set_title(title)
-                shown = rows[rows.metric.isin(metrics) & rows.split.isin(_marks)].value
-                if key in ('label', 'apart'): ax.axvline(.5, color='.6', lw=.8, zorder=0); ax.set_xlim(min(.4, shown.min() - .03), 1.02)
-                if key == 'distance': ax.axvline(0, color='.6', lw=.8, zorder=0)
-                if key == 'spread': ax.set_xlim(-.02, max(1.1, shown.max()*1.05))
-                if key == 'copies': ax.xaxis.set_major_formatter(lambda x, _: f'{x:.0%}'); ax.set_xlim(-.01, max(.06, shown.max()*1.08))
-                if key == 'shortcut': ax.set_xlim(0, max(.05, shown.max()*1.08))
-        marks = [plt.Line2D([], [], ls='', color=c, marker=m, ms=5.5 if m == 's' else 7, mfc=c if m in '^x' else 'white', mew=1.5, label=name)
-                 for s, (c, m, name) in _marks.items() if (rows.split == s).any()]
-        legend = fig.legend(handles=marks, loc='upper left', bbox_to_anchor=(0, 1 - .26/fig.get_figheight()), ncols=4, columnspacing=1, handletextpad=.1, borderaxespad=0)
-        legend.set_in_layout(False)
-        n = rows.replicate.nunique() if 'replicate' in rows else 1
-        return _finish(fig, _audit_title(mean) + '\n', f'{n} replicate{"s"*(n != 1)}. Real: the same measure between halves of the held-out images (labels: on held-out images). '
-                       'Chance: shuffled requests;\nunseen real images called copies. Dependence on the look: change of class probabilities when real images are given the look of the samples.')
+    tall = {key: .55 + .2*max(2, len(metrics)) for key, (_, metrics) in panels.items()}
+    height = 1.3 + max(sum(tall[key] for key in side) for side in (left, right))
+    n = rows.replicate.nunique() if 'replicate' in rows else 1
+    fig = titled_figure(
+        8.2, height, _audit_title(mean),
+        f'{n} replicate{"s"*(n != 1)}. Real: the same measure between halves of the held-out images (labels: on '
+        'held-out images). Chance: shuffled requests; unseen real images called copies. Dependence on the look: '
+        'change of class probabilities when real images are given the look of the samples.')
+    sides = [side for side in (left, right) if side]
+    grid = fig.add_gridspec(1, len(sides))
+    for column, side in enumerate(sides):
+        rows_of = grid[column].subgridspec(len(side), 1, height_ratios=[tall[key] for key in side])
+        for place, key in zip(rows_of, side):
+            ax, (title, metrics) = fig.add_subplot(place), panels[key]
+            _dots(ax, rows, metrics)
+            ax.set_title(title)
+            _axis(ax, key, rows[rows.metric.isin(metrics) & rows.split.isin(_MARKS)].value)
+    marks = [
+        plt.Line2D([], [], label=_MARKS[split][2], **_mark(split)) for split in _MARKS if (rows.split == split).any()]
+    fig.legend(handles=marks, loc='outside upper left', ncols=4, columnspacing=1, handletextpad=.1)
+    return fig
 
-# %% ../../nbs/library/plots/04_audits.ipynb #c013
+# %% ../../nbs/library/plots/04_audits.ipynb #c024
+@rc_context(THEME)
 def curation_figure(synthetic, kept, columns=10, per_class=1, seed=0):
     "Samples of each class: above those that were kept, below those that were not"
     rng, stays = np.random.default_rng(seed), np.isin(image_hashes(synthetic.images), image_hashes(kept.images))
-    classes = [k for k in range(synthetic.n_classes) if (synthetic.labels[:, k] >= .5).any()][:columns]
-    fig, axes = plt.subplots(2*per_class, len(classes), figsize=(.95*len(classes), 2*per_class + .5), dpi=80, layout='constrained', squeeze=False); plt.close(fig)
-    for ax in axes.flat: ax.set(xticks=[], yticks=[]); ax.spines[:].set_visible(False)
+    of_class = synthetic.labels >= .5
+    classes = np.flatnonzero(of_class.any(0))[:columns]
+    fig = titled_figure(.95*len(classes), 2*per_class + .8, f'{stays.sum()} of {len(synthetic)} samples kept', '')
+    axes = fig.subplots(2*per_class, len(classes), squeeze=False)
+    for ax in axes.flat: ax.set(xticks=[], yticks=[], frame_on=False)
     for column, k in zip(axes.T, classes):
         for row, keep in ((0, True), (per_class, False)):
-            found = rng.permutation(np.flatnonzero((synthetic.labels[:, k] >= .5) & (stays == keep)))[:per_class]
-            for ax, i in zip(column[row:], found): ax.imshow(to_rgb(synthetic.images[i:i+1])[0], interpolation='nearest')
-        column[0].set_title(synthetic.classes[k].replace(' ', '\n', 1), fontsize=7.5)
-    axes[0, 0].set_ylabel('kept'); axes[per_class, 0].set_ylabel('dropped')
+            found = rng.permutation(np.flatnonzero(of_class[:, k] & (stays == keep)))[:per_class]
+            for ax, i in zip(column[row:], found): _picture(ax, synthetic.images[i])
+        column[0].set_title(synthetic.classes[k].replace('_', ' ').replace(' ', '\n', 1), fontsize=7.5)
+    axes[0, 0].set_ylabel('kept')
+    axes[per_class, 0].set_ylabel('dropped')
     return fig

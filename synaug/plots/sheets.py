@@ -5,16 +5,18 @@
 # %% auto #0
 __all__ = ['to_rgb', 'show', 'label_names', 'real_and_synthetic']
 
-# %% ../../nbs/library/plots/02_sheets.ipynb #c004
-import matplotlib.pyplot as plt
+# %% ../../nbs/library/plots/02_sheets.ipynb #c003
 import numpy as np
 from matplotlib.figure import Figure
 
 from ..data.images import ImageSet
 
-# %% ../../nbs/library/plots/02_sheets.ipynb #c006
-_colours = {1: [(1, 1, 1)], 2: [(1, 0, 1), (0, 1, 0)], 3: [(1, 0, 0), (0, 1, 0), (0, 0, 1)],
-            4: [(.9, 0, .1), (0, 1, 0), (.1, .2, 1), (.25, .25, 0)]}
+# %% ../../nbs/library/plots/02_sheets.ipynb #c005
+_colours = {
+    1: [(1, 1, 1)],
+    2: [(1, 0, 1), (0, 1, 0)],
+    3: [(1, 0, 0), (0, 1, 0), (0, 0, 1)],
+    4: [(.9, 0, .1), (0, 1, 0), (.1, .2, 1), (.25, .25, 0)]}
 
 def to_rgb(images):
     "Images `(N, H, W, C)` of uint8 or uint16 as `(N, H, W, 3)` uint8 for the screen"
@@ -24,14 +26,15 @@ def to_rgb(images):
     return (np.clip(images / np.iinfo(images.dtype).max @ colours, 0, 1) * 255).round().astype(np.uint8)
 
 def show(images, titles=None, ncols=8, scale=1., gap=1):
-    "Contact sheet of an `ImageSet` (titled with its labels) or of an array `(N, H, W, C)`; `titles` is one string per image; a matplotlib Figure"
+    """Contact sheet of an `ImageSet` (titled with its labels) or of an array `(N, H, W, C)`; `titles` is one
+    string per image; a matplotlib Figure"""
     if isinstance(images, ImageSet):
-        titles = titles if titles is not None else label_names(images)
+        if titles is None: titles = label_names(images)
         images = images.images
-    nrows = -(-len(images) // ncols)
-    fig, axes = plt.subplots(nrows, ncols, squeeze=False, figsize=(ncols*scale, nrows*(scale + (.22 if titles is not None else 0))), dpi=90, layout="constrained")
-    plt.close(fig)  # returned, so Jupyter shows it once
-    axes = axes.ravel()
+    nrows, title_height = -(-len(images) // ncols), 0 if titles is None else .22
+    size = ncols*scale, nrows*(scale + title_height)
+    fig = Figure(figsize=size, dpi=90, layout='constrained')
+    axes = fig.subplots(nrows, ncols, squeeze=False).ravel()
     for ax in axes: ax.axis('off')
     for i, (ax, im) in enumerate(zip(axes, to_rgb(images))):
         ax.imshow(im, interpolation='nearest')
@@ -44,19 +47,26 @@ def label_names(s):
     if s.labels is None: return None
     return ['+'.join(np.array(s.classes)[row >= .5]) or 'none' for row in s.labels]
 
-# %% ../../nbs/library/plots/02_sheets.ipynb #c010
+# %% ../../nbs/library/plots/02_sheets.ipynb #c009
 def real_and_synthetic(real, synthetic, per_class=4, scale=.9):
-    "Contact sheet of two `ImageSet`s: per class a row of `per_class` real images and, right of a gap, as many synthetic ones; single-label images first"
-    classes = [k for k in range(len(real.classes)) if (real.labels[:, k] >= .5).any()]
+    """Contact sheet of two `ImageSet`s: per class a row of `per_class` real images and, right of a gap, as many
+    synthetic ones; single-label images first"""
+    classes = np.flatnonzero((real.labels >= .5).any(0))
     fig = Figure(figsize=((2*per_class + 1.5)*scale, len(classes)*scale + .3), dpi=90, layout='constrained')
-    axes = fig.subplots(len(classes), 2*per_class + 1, squeeze=False, width_ratios=[1]*per_class + [.12] + [1]*per_class)
+    widths = [1]*per_class + [.12] + [1]*per_class
+    axes = fig.subplots(len(classes), 2*per_class + 1, squeeze=False, width_ratios=widths)
     for ax in axes.ravel(): ax.set(xticks=[], yticks=[], frame_on=False)
     for row, k in zip(axes, classes):
         row[0].set_ylabel(real.classes[k].replace('_', ' '), rotation=0, ha='right', va='center', fontsize=8)
         for half, s in ((row[:per_class], real), (row[per_class+1:], synthetic)):
-            of_class = np.flatnonzero(s.labels[:, k] >= .5)
-            chosen = of_class[np.argsort((s.labels[of_class] >= .5).sum(1), kind='stable')][:per_class]
-            for ax, image in zip(half, to_rgb(s.images[chosen])): ax.imshow(image, interpolation='nearest')
-    for column, title in ((0, 'real'), (per_class+1, 'synthetic')): axes[0, column].set_title(title, fontsize=9, loc='left')
+            for ax, image in zip(half, to_rgb(_examples(s, k, per_class))): ax.imshow(image, interpolation='nearest')
+    for column, title in ((0, 'real'), (per_class+1, 'synthetic')):
+        axes[0, column].set_title(title, fontsize=9, loc='left')
     fig.get_layout_engine().set(w_pad=1/72, h_pad=1/72, wspace=0, hspace=0)
     return fig
+
+def _examples(s, k, n):
+    "At most `n` images of class number `k`, those with few other labels first"
+    positive = s.labels >= .5
+    of_class = np.flatnonzero(positive[:, k])
+    return s.images[of_class[np.argsort(positive[of_class].sum(1), kind='stable')][:n]]

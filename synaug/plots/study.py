@@ -155,8 +155,8 @@ def dose_response(verdicts, metric='macro_f1', splits=('val', 'test'), margin=.0
         per, xlabel = candidates, 'share of the candidates kept'
         against = f'the share that was kept of {candidates:g} candidates per real image'
     caption = (
-        f'Mean paired difference in {metric_name(metric)} and {level:.0%} interval over {replicates_of(rows.n)}, against '
-        f'{against}; filled: shown to differ, after correction for all arms. Grey band: margin of {margin:g}.')
+        f'Mean paired difference in {metric_name(metric)} and {level:.0%} interval over {replicates_of(rows.n)}, '
+        f'against {against}; filled: shown to differ, after correction for all arms. Grey band: margin of {margin:g}.')
     fig = titled_figure(2.2 + 2.9*len(splits), 3.6, _finding(rows, metric), caption)
     axes = fig.subplots(1, len(splits), sharex=True, sharey=True, squeeze=False)[0]
     amounts = np.sort(rows.amount.unique())/per

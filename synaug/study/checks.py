@@ -141,7 +141,7 @@ def check_parameter(name, value):
 
 # %% ../../nbs/library/study/02_checks.ipynb #c019
 def check_parameters(values, defaults):
-    "Check `values`, by name, of a notebook with these defaults; a name whose own default fails means something else there"
+    "Check `values`, by name, of a notebook with these defaults; a name whose own default fails means something else"
     for name, value in values.items():
         default = defaults.get(name)
         if value == default: continue
@@ -154,7 +154,7 @@ def _passes(name, value):
 
 # %% ../../nbs/library/study/02_checks.ipynb #c022
 def check_arms(names, baseline, words):
-    "ArmError or StudyError unless these arms exist, hold the baseline, and have their generators in the notebook's `words`"
+    "ArmError or StudyError unless these arms exist, hold the baseline, and have their generators among `words`"
     arms = [parse(name) for name in names]
     if baseline not in names:
         raise StudyError(f'the baseline {baseline} is not among the arms {", ".join(names)}; '
@@ -191,7 +191,7 @@ def _check_fit(data, values):
 
 # %% ../../nbs/library/study/02_checks.ipynb #c026
 def _arguments(values):
-    "Those of `load` among a notebook's parameters; its `split` is a column of the rows, so notebooks call it `split_by`"
+    "Those of `load` among a notebook's parameters; as `split` is a column of the rows, notebooks say `split_by`"
     from synaug.data.sources import load
     known = inspect.signature(load).parameters.values()
     names = {p.name for p in known if p.kind == p.POSITIONAL_OR_KEYWORD}

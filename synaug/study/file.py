@@ -100,7 +100,7 @@ class Study:
     baseline: str = 'real'
     margin: float = .02                                 # differences smaller than this do not matter
     metric: str = 'macro_f1'                            # the one that is judged first
-    claims: list = field(default_factory=list)          # what was said before, to be held against the rows: see `claims`
+    claims: list = field(default_factory=list)          # said before, to be held against the rows: see `claims`
 
     def points(self):
         "The grid's combinations, as dicts; one empty dict without a grid"
@@ -176,7 +176,7 @@ def _from_settings(settings, known):
 # %% ../../nbs/library/study/03_file.ipynb #c023
 def read_study(study, settings=(), replicates=None):
     """The `Study` in a file or of a shipped name, with `name=value` settings applied.
-    StudyError for anything unknown or of the wrong type; where a value cannot be, the mistake of its kind: see `checks`"""
+    StudyError for anything unknown or of the wrong type, and where a value cannot be the mistake of its kind"""
     path = _study_path(study)
     text = _read_yaml(path)
     notebook = _notebook_of(text, path)
@@ -201,7 +201,7 @@ def _check_study(study, known):
     for point in study.points():
         values = study.parameters | point
         if values.get('source', '?') == '':
-            raise StudyError('the study names no images: give -p source=PATH, or source under parameters in the study file '
-                             '(a file or folder of images, or simulate for made-up cells)')
+            raise StudyError('the study names no images: give -p source=PATH, or source under parameters in the study '
+                             'file (a file or folder of images, or simulate for made-up cells)')
         check_parameters(values, known)
         if values.get('arms') is not None: check_arms(values['arms'], study.baseline, words)

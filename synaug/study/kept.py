@@ -33,7 +33,8 @@ def _runs_by_point(out, settings):
 def _check_same_images(out, runs, split):
     "StudyError unless all runs were scored on `split`, and on the same images of it"
     first, *others = runs.values()
-    if split not in first.labels: raise StudyError(f'{out}: no predictions on {split}; splits: {", ".join(first.labels)}')
+    if split not in first.labels:
+        raise StudyError(f'{out}: no predictions on {split}; splits: {", ".join(first.labels)}')
     if not all(np.array_equal(p.labels.get(split), first.labels[split]) for p in others):
         raise StudyError(f'{out}: replicates were scored on different images of {split}')
 

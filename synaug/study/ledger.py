@@ -49,7 +49,7 @@ def varied(settings):
     return [name for name, values in settings['grid'].items() if len(values) > 1]
 
 def comparable(ledger, baseline='real'):
-    "The rows of splits and metrics on which the baseline was scored too; others are facts that take part in no comparison"
+    "The rows of splits and metrics on which the baseline was scored too; others take part in no comparison"
     scored = set(ledger[ledger.arm == baseline][['split', 'metric']].itertuples(index=False, name=None))
     return ledger[[pair in scored for pair in zip(ledger.split, ledger.metric)]]
 

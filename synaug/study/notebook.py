@@ -32,7 +32,8 @@ def notebook_parameters(notebook):
     """Name -> default of the cell tagged `parameters`.
     StudyError if there is none, or it holds anything but `name = value` lines"""
     tagged = [c for c in notebook_cells(notebook) if 'parameters' in c['metadata'].get('tags', [])]
-    if not tagged: raise StudyError(f"{notebook} has no cell tagged 'parameters'; tag the cell that sets its parameters")
+    if not tagged:
+        raise StudyError(f"{notebook} has no cell tagged 'parameters'; tag the cell that sets its parameters")
     cell = f"{notebook}: the cell tagged 'parameters'"
     try: found = dict(map(_name_and_value, ast.parse(''.join(tagged[0]['source'])).body))
     except (SyntaxError, ValueError): raise StudyError(f'{cell} must hold plain lines such as steps = 100') from None
@@ -138,35 +139,43 @@ def _chains(tree):
             names = ast.unparse(node).split('.')
             if all(name.isidentifier() for name in names): yield names, id(node) in called
 
+# %% ../../nbs/library/study/01_notebook.ipynb #eb44e520
 def _lost(room, names, called=False):
     "(name, room) at which a chain of names from a room leads nowhere; None if it arrives"
     for i, name in enumerate(names):
         inside = f'{room}.{name}'
-        if inside in _rooms(): room = inside
-        elif room not in _rooms() or name not in _defined(room):
-            return (names[i + 1], inside) if name not in offers() and names[i + 1:] else (name, room)
-        else: return None
+        if inside in _rooms():
+            room = inside
+            continue
+        if room in _rooms() and name in _defined(room): return None
+        gone_room = name not in offers() and names[i + 1:]
+        return (names[i + 1], inside) if gone_room else (name, room)
     parent, _, last = room.rpartition('.')
     return (last, parent) if called and names else None
 
+def _losses(tree):
+    "(name, room) of everything that a notebook imports from synaug, and that is not there"
+    bound = _bindings(tree)
+    own = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    found, explained = [], set()
+    for (first, *rest), called in _chains(tree):
+        if first not in bound or first in own: continue
+        room, name = bound[first]
+        at = _lost(room, [name, *rest] if name else rest, called)
+        if not at: continue
+        found.append(at)
+        explained.add(first)
+    unused = {local: address for local, address in bound.items() if local not in explained}
+    found += [_lost(room, [name]) for room, name in unused.values() if name]
+    return list(dict.fromkeys(filter(None, found)))
+
 def check_imports(notebook):
     "StudyError if a notebook imports from synaug what is no longer there; it names the new place"
-    tree = ast.parse('')
-    tree.body = [line for source in notebook_code(notebook) for line in _parsed(source).body]
-    bound = _bindings(tree)
-    overwritten = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    lost = {}
-    for names, called in _chains(tree):
-        if names[0] not in bound or names[0] in overwritten: continue
-        room, name = bound[names[0]]
-        at = _lost(room, [*([name] if name else []), *names[1:]], called)
-        if at: lost[at] = names[0]
-    used = set(lost.values())
-    for local, (room, name) in bound.items():
-        at = _lost(room, [name] if name else [])
-        if at and local not in used: lost[at] = local
-    gone = [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
-    gone = [name for name in gone if name.split('.')[0] == 'synaug' and name not in _rooms()]
-    clauses = [_clause(*at) for at in lost]
-    clauses += [f'imports {name}, which is gone' for name in gone if not any(name in clause for clause in clauses)]
-    if clauses: raise StudyError(f'{notebook} {"; ".join(dict.fromkeys(clauses))}')
+    lines = [line for source in notebook_code(notebook) for line in _parsed(source).body]
+    tree = ast.Module(lines, type_ignores=[])
+    clauses = [_clause(name, room) for name, room in _losses(tree)]
+    modules = [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
+    for module in modules:
+        gone = module.split('.')[0] == 'synaug' and module not in _rooms()
+        if gone and not any(module in clause for clause in clauses): clauses.append(f'imports {module}, which is gone')
+    if clauses: raise StudyError(f'{notebook} {"; ".join(clauses)}')

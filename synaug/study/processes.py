@@ -76,8 +76,8 @@ def _start(notebook, folder, parameters, threads, runtime):
 
 # %% ../../nbs/library/study/07_processes.ipynb #c009
 def execute_all(jobs, workers, threads, done):
-    """Run `jobs` (notebook, folder, parameters), `workers` at a time, calling `done(job, returncode, seconds)` after each;
-    whatever ends this ends them all"""
+    """Run `jobs` (notebook, folder, parameters), `workers` at a time; after each call `done(job, returncode, seconds)`.
+    Whatever ends this ends them all"""
     waiting, running = list(jobs), []
     short = '/tmp' if Path('/tmp').is_dir() else None       # socket paths must be short
     runtime = tempfile.mkdtemp(prefix='synaug-', dir=short)
@@ -130,7 +130,8 @@ def progress(title, total, finished):
 
 def _bar(console):
     "Runs done, time gone and time left"
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress
+    from rich.progress import TextColumn, TimeElapsedColumn, TimeRemainingColumn
     return Progress(
         TextColumn('{task.description}'),
         BarColumn(),

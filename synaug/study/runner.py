@@ -69,6 +69,7 @@ def _settings(study, runs, command, workers, threads):
         runs={run.name: dict(replicate=run.replicate, **run.point) for run in runs},
     )
 
+# %% ../../nbs/library/study/09_runner.ipynb
 def _identity(settings):
     "What makes it the same study, whatever the number of replicates"
     about = dict(notebook=Path(settings['notebook']).name, study=settings['study'])
@@ -97,7 +98,7 @@ def _alone_in(out):
 
 # %% ../../nbs/library/study/09_runner.ipynb #c014
 def _finish(part, code):
-    "Give the folder of a run its final name if it ended well; else why it did not: None or (folder, exception, message)"
+    "Give the folder of a run that ended well its final name; of another (folder, exception, message)"
     if code or not (part/'rows.parquet').exists(): return part, *failure(part, code)
     final = part.with_suffix('')
     if not (part/'log.txt').stat().st_size: (part/'log.txt').unlink()
@@ -131,7 +132,7 @@ def _raise_failures(failed, total):
 
 # %% ../../nbs/library/study/09_runner.ipynb #c016
 def run_study(study, out, workers=None, command=''):
-    """Run what is not finished of `study` in folder `out`, then write ledger, verdict and report; the path of the report.
+    """Run what is not finished of `study` in folder `out`, then write ledger, verdict and report; the report's path.
     Errors of the study, its data or `out` are raised before anything is written;
     RunFailed (StudyError if the fault is the user's) after all other runs ended"""
     out = Path(out).resolve()
