@@ -128,7 +128,7 @@ def mixup(x, y, generator, a=.8):
     return wide*x + (1-wide)*x[other], lam[:, None]*y + (1-lam[:, None])*y[other]
 
 def cutmix(x, y, generator, a=1.):
-    "Images and labels with a rectangle of another of the batch, of area 1 - lambda or less at the border (Yun et al. 2019)"
+    "Images and labels with a rectangle of another of the batch, of area 1 - lambda before it is cut (Yun et al. 2019)"
     n, _, height, width = x.shape
     side = (1 - _beta(n, a, generator, 'cpu')).sqrt()
     other = torch.randperm(n, generator=generator).to(x.device)

@@ -20,7 +20,8 @@ FACTS = ['updates', 'seconds', 'n_real', 'n_extra', 'n_split', 'fingerprint']
 
 def rows_of(arm, metric, values):
     "Table of rows of one arm and metric: `values` by split"
-    return pd.DataFrame([dict(arm=arm, split=split, metric=metric, value=v) for split, v in values.items()], columns=ROW)
+    rows = [(arm, split, metric, value) for split, value in values.items()]
+    return pd.DataFrame(rows, columns=ROW)
 
 def save_rows(out, rows, **facts):
     "Write the rows (arm, split, metric, value, ...) of one run to `rows.parquet` in `out`, with the facts; the table"

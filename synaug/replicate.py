@@ -269,8 +269,8 @@ def with_pool_controls(arms, drawn, pool):
 # %% ../nbs/library/09_replicate.ipynb #c039
 @patch
 def pools(self: Replicate, folder='', scale=1.):
-    """`ImageSet`s without labels: the pool of the data, and those of a file or folder, whose channels get the names of the data's;
-    and the scale of each, pixels of the generator's images per pixel of its own. LeakError if one holds a scored image"""
+    """`ImageSet`s without labels: the pool of the data, and those of a file or folder, with the data's channel names;
+    and the scale of each, pixels of a generated image per pixel of its own. LeakError if one holds a scored image"""
     own = [self.data.pool] if self.data.pool else []
     further = [s.unlabelled() for s in text_to_image.read_pool(folder)] if folder else []
     channels = self.data.train.channels
@@ -285,7 +285,7 @@ def halves(s, most=400, seed=0):
     chosen = np.random.default_rng(seed).permutation(len(s))[:2*n]
     return s[chosen[:n]], s[chosen[n:]]
 def shows_its_label(examiner, s):
-    "Share of the images of `s` (of their labels, if an image may have several) that are what the examiner takes them for"
+    "Share of the images of `s` (of their labels, if each may have several) that the examiner sees as they are labelled"
     said = examiner.predict(s)
     if s.task == 'multi-class': return (said.argmax(1) == s.labels.argmax(1)).mean()
     return ((said >= .5) == (s.labels >= .5)).mean()

@@ -1,4 +1,4 @@
-"One replicate end to end, from the shipped experiment notebook: nothing that is fitted or chosen depends on the images it is scored on"
+"One replicate end to end, from the shipped notebook: nothing fitted or chosen depends on the images it is scored on"
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,8 @@ from synaug.outcome import read_predictions
 from synaug.study.kept import group_intervals
 from synaug.study.runner import run_study
 
-TINY = dict(labels_per_class=5, generator_steps=3, sampling_steps=2, updates=6, batch_size=16, examiner_updates=6)
+TINY = dict(labels_per_class=5, generator_steps=3, sampling_steps=2, updates=6, batch_size=16, examiner_updates=6,
+            pool_updates=3)
 ARMS = 'arms=real,oracle,add,mix-loss'
 
 
@@ -24,7 +25,8 @@ def write_npz(path, data):
         arrays[f'{name}_images'] = s.images
         if s.labels is not None: arrays[f'{name}_labels'] = s.labels.astype(np.uint8)
         if s.groups is not None: arrays[f'{name}_groups'] = s.groups.astype(str)
-    np.savez(path, **arrays, class_names=np.array(data.train.classes), channel_names=np.array(data.train.channels), task=data.train.task)
+    names = dict(class_names=np.array(data.train.classes), channel_names=np.array(data.train.channels))
+    np.savez(path, **arrays, **names, task=data.train.task)
     return path
 
 
@@ -32,7 +34,8 @@ def run(path, out):
     "Rows and fitted weights of one replicate on the images in `path`"
     settings = [f'{k}={v}' for k, v in TINY.items()] + [ARMS, f'source={path}']
     run_study(read_study('your-images', settings, replicates=1), out)
-    weights = {kind: load_file(next((out/'cache').glob(f'{kind}-*'))/'weights.safetensors') for kind in ('generator', 'examiner')}
+    folders = {kind: next((out/'cache').glob(f'{kind}-*')) for kind in ('generator', 'examiner')}
+    weights = {kind: load_file(folder/'weights.safetensors') for kind, folder in folders.items()}
     rows = pd.read_parquet(out/'ledger.parquet')
     return rows.set_index(['arm', 'split', 'metric']).value, weights
 
@@ -40,7 +43,8 @@ def run(path, out):
 def poisoned(s, seed=0):
     "The same groups, but other pixels and other labels"
     rng = np.random.default_rng(seed)
-    return replace(s, images=rng.integers(0, 256, s.images.shape, dtype=np.uint8), labels=s.labels[rng.permutation(len(s))])
+    images = rng.integers(0, 256, s.images.shape, dtype=np.uint8)
+    return replace(s, images=images, labels=s.labels[rng.permutation(len(s))])
 
 
 def same(a, b): return set(a) == set(b) and all(np.array_equal(a[k], b[k]) for k in a)
@@ -61,8 +65,9 @@ def test_a_poisoned_test_set_changes_nothing_that_was_fitted_or_chosen(data, cle
     (rows, weights), (before, weights_before) = run(write_npz(tmp_path/'cells.npz', bad), tmp_path/'out'), clean
     for kind in weights: assert same(weights[kind], weights_before[kind]), kind
     arm, on_val = rows.index.get_level_values('arm'), rows.index.get_level_values('split') == 'val'
-    assert on_val.any() and rows[on_val].equals(before[on_val])             # checkpoints and thresholds: the same to the last bit
-    assert (arm == 'audit').sum() > 20 and rows[arm == 'audit'].equals(before[arm == 'audit'])       # no audit looks at the images that are scored
+    assert on_val.any() and rows[on_val].equals(before[on_val])         # checkpoints, thresholds: the same, bit by bit
+    audits = arm == 'audit'
+    assert audits.sum() > 20 and rows[audits].equals(before[audits])    # no audit looks at what is scored
     scored = ~on_val & (arm != 'audit')
     assert not rows[scored].equals(before[scored])                          # while the poison did reach the scores
 
@@ -79,11 +84,13 @@ def test_audits_predictions_and_report_of_a_run(data, clean, tmp_path_factory):
     rows, _ = clean
     out = next(p for p in tmp_path_factory.getbasetemp().glob('clean*/out'))
     audit = rows['audit']
-    assert {'label_auroc', 'copied_looks', 'copied_features', 'told_apart_spectrum', 'coverage', 'shortcut:add', 'shortcut:mix-loss'} <= set(audit['samples'].index)
-    assert {'samples', 'real', 'chance', 'chance_high', 'baseline'} == set(audit.index.get_level_values('split')) and 'shortcut:real' not in audit['samples']
+    measured = set(audit['samples'].index)
+    assert {'label_auroc', 'copied_looks', 'copied_features', 'told_apart_spectrum', 'coverage'} <= measured
+    assert {'shortcut:add', 'shortcut:mix-loss'} <= measured and 'shortcut:real' not in measured
+    assert {'samples', 'real', 'chance', 'chance_high', 'baseline'} == set(audit.index.get_level_values('split'))
     kept = read_predictions(next(out.glob('runs/*')))
     for name, s in data.scored().items(): assert np.array_equal(kept.labels[name], s.labels)
-    for arm, probs in kept.probs.items():                                     # what was kept gives the scores of the ledger again
+    for arm, probs in kept.probs.items():                               # what was kept gives the ledger's scores
         thresholds = choose_thresholds(kept.labels['val'], probs['val'])
         for name, p in probs.items():
             again = score(kept.labels[name], p, kept.task, kept.classes, thresholds)
@@ -92,8 +99,10 @@ def test_audits_predictions_and_report_of_a_run(data, clean, tmp_path_factory):
     difference = rows['add']['test']['macro_ap'] - rows['real']['test']['macro_ap']
     assert abs(alone.difference['add'] - difference) < 1e-6 and alone.low['add'] < difference < alone.high['add']
     html = (out/'report.html').read_text()
-    assert html.index('On test, add') < html.index('<strong>Audits.</strong>') < html.index('id="Verdict"') < html.index('id="Audits"') < html.index('id="Data"')
-    assert f"{audit['samples']['copied_looks']:.1%} of the samples are closer to a training image than" in html and 'had been in the test set' in html
+    parts = 'On test, add', '<strong>Audits.</strong>', 'id="Verdict"', 'id="Audits"', 'id="Data"'
+    order = [html.index(text) for text in parts]
+    assert order == sorted(order) and 'had been in the test set' in html
+    assert f"{audit['samples']['copied_looks']:.1%} of the samples are closer to a training image than" in html
     assert 'No two images of different splits look like the same picture' in html and '>nan<' not in html
 
 
@@ -101,7 +110,9 @@ def test_too_little_for_an_audit_is_said(tmp_path):
     "Two images per class: no match by label, hence no diversity and no shortcut; without examiner no labels"
     few = simulate(seed=4, size=16, n_train=60, n_val=4, n_test=6, n_pool=0, n_shift=0)
     settings = [f'{k}={v}' for k, v in (TINY | dict(labels_per_class=2, examiner_updates=0)).items()]
-    run_study(read_study('your-images', [*settings, 'arms=real,add', f'source={write_npz(tmp_path/"few.npz", few)}'], replicates=1), tmp_path/'out')
+    source = write_npz(tmp_path/'few.npz', few)
+    study = read_study('your-images', [*settings, 'arms=real,add', f'source={source}'], replicates=1)
+    run_study(study, tmp_path/'out')
     rows, html = pd.read_parquet(tmp_path/'out'/'ledger.parquet'), (tmp_path/'out'/'report.html').read_text()
     assert set(rows.metric[rows.arm == 'audit']) == {'copied_looks', 'nearest_looks'}
     for audit in ('labels', 'diversity', 'told apart', 'source shortcut'): assert f'Not measured: {audit}.' in html
@@ -110,5 +121,6 @@ def test_too_little_for_an_audit_is_said(tmp_path):
 
 def test_a_leak_stops_the_study_before_anything_is_written(data, tmp_path):
     leaky = replace(data, test=replace(data.test, images=np.concatenate([data.train.images[:1], data.test.images[1:]])))
-    with pytest.raises(LeakError, match='in both train and test'): run(write_npz(tmp_path/'cells.npz', leaky), tmp_path/'out')
+    source = write_npz(tmp_path/'cells.npz', leaky)
+    with pytest.raises(LeakError, match='in both train and test'): run(source, tmp_path/'out')
     assert not (tmp_path/'out').exists()

@@ -213,6 +213,7 @@ def _differs(config, family, expected):
     theirs = Config(**config).to_dict()
     return next(((k, config.get(k), v) for k, v in expected.items() if theirs[k] != v), None)
 
+# %% ../../nbs/library/classifiers/02_backbones.ipynb #c027b
 def _weights(name, source, expected):
     """Settings, state and image processor of pretrained weights. BackboneError if they cannot be had, or are not of
     architecture `name`"""

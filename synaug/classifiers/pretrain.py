@@ -41,6 +41,7 @@ def _projection(width):
     "Features `(N, width)` -> `(N, 128)`, where views are compared"
     return nn.Sequential(nn.Linear(width, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 128))
 
+# %% ../../nbs/library/classifiers/07_pretrain.ipynb #c011b
 def pretrain(
     pool,               # unlabelled images
     drawn,              # labelled images, whose labels are not used
