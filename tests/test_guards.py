@@ -50,7 +50,7 @@ def expression(code): return ast.parse(code, mode='eval').body
 
 
 class Swap(ast.NodeTransformer):
-    "Replaces every expression equal to `old` by `new`; `where`: only in these fields, as 'test' of an if, 'iter' of a loop"
+    "Replaces every expression equal to `old` by `new`; `where`: only in these fields, as the 'test' of an if"
     def __init__(self, old, new, where=()):
         self.old, self.new, self.where, self.found = ast.dump(expression(old)), new, where, 0
 

@@ -13,7 +13,8 @@ from synaug.outcome import read_predictions
 from synaug.study.kept import group_intervals
 from synaug.study.runner import run_study
 
-TINY = dict(labels_per_class=5, generator_steps=3, sampling_steps=2, updates=6, batch_size=16, examiner_updates=6)
+TINY = dict(labels_per_class=5, generator_steps=3, sampling_steps=2, updates=6, batch_size=16, examiner_updates=6,
+            pool_updates=3)
 ARMS = 'arms=real,oracle,add,mix-loss'
 
 

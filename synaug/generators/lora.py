@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['targets', 'text_encoders', 'add_lora', 'read_weights', 'min_snr_weights', 'encoded', 'Denoiser', 'OrientedLatents',
-           'adamw_for', 'denoising_error', 'train_lora', 'drawn_metadata', 'LoraGenerator', 'save', 'load']
+           'adamw_for', 'denoising_error', 'train_lora', 'fine_tune', 'drawn_metadata', 'LoraGenerator', 'save', 'load']
 
 # %% ../../nbs/library/generators/09_lora.ipynb #c003
 import json
@@ -235,6 +235,33 @@ def train_lora(
     return losses.numpy(), name
 
 # %% ../../nbs/library/generators/09_lora.ipynb #c037
+def fine_tune(
+    pipe,
+    rgb,                # pictures `(N, 3, H, W)` in [-1, 1]
+    asked,              # the prompt of each
+    general=(),         # prompts for which `pipe` draws a picture each, before it learns
+    prior_weight=1.,    # of these pictures
+    rank=8, alpha=8, modules='attention', text=False,       # as in `add_lora`
+    seed=0,
+    progress=True,
+    **training,         # as in `train_lora`
+):
+    "Add low-rank additions to `pipe` and train them on pictures: (loss per step, optimiser's name)"
+    texts = list(dict.fromkeys([*asked, *general]))
+    check_lengths(pipe, texts)
+    def source(images, its_texts, weight):
+        numbers = torch.tensor([texts.index(t) for t in its_texts])
+        return OrientedLatents(pipe, images), numbers, weight
+    size = working_size(pipe, rgb.shape[2:])
+    sources = [source(to_size(rgb, size), asked, 1.)]
+    if general:
+        its_own = generate(pipe, list(general), size, seed=seed, progress=progress)
+        sources.append(source(its_own, general, prior_weight))
+    parameters = add_lora(pipe, rank, alpha, modules, text, seed)
+    if not parameters: return np.zeros(0, np.float32), 'none'
+    return train_lora(pipe, parameters, texts, sources, learns_text=text, seed=seed, progress=progress, **training)
+
+# %% ../../nbs/library/generators/09_lora.ipynb #c041
 def _rows(metadata, n):
     "Metadata, a DataFrame or None, as a list of `n` dicts"
     return [{}]*n if metadata is None else pd.DataFrame(metadata).to_dict('records')
@@ -247,7 +274,7 @@ def drawn_metadata(known, wanted, seed=0):
         rows.append(same[rng.integers(len(same))])
     return rows
 
-# %% ../../nbs/library/generators/09_lora.ipynb #c041
+# %% ../../nbs/library/generators/09_lora.ipynb #c045
 @dataclass(frozen=True, eq=False)
 class LoraGenerator:
     "A text-to-image pipeline with low-rank additions fitted on a labelled `ImageSet`"
@@ -299,24 +326,13 @@ class LoraGenerator:
         rows = _rows(metadata, len(train))
         asked = prompts(train.labels, train.classes, template, rows)
         general = [prior_prompts[i % len(prior_prompts)] for i in range(prior)]
-        texts = list(dict.fromkeys([*asked, *general]))
         pipe = load_pipeline(base, device or PartialState().device)     # under accelerate launch, each has its own
-        check_lengths(pipe, texts)
-
-        def source(rgb, its_texts, weight):
-            return OrientedLatents(pipe, rgb), torch.tensor([texts.index(t) for t in its_texts]), weight
-        channel_map, size = ChannelMap.fitted(train.images), working_size(pipe, train.size)
-        sources = [source(to_size(channel_map.forward(train.images), size), asked, 1.)]
-        if prior:
-            its_own = generate(pipe, general, size, seed=seed, progress=progress)
-            sources.append(source(its_own, general, prior_weight))
-
-        parameters, learnt = add_lora(pipe, rank, alpha, modules, text, seed), {}
-        if parameters:
-            losses, optimizer = train_lora(pipe, parameters, texts, sources, steps, batch_size, lr, gamma, p_drop, text,
-                                           checkpointing, seed, progress)
-            learnt = dict(losses=losses, optimizer=optimizer)
-        return cls._of(pipe, base, train, template, rows, rank=rank, alpha=alpha, **learnt)
+        rgb = ChannelMap.fitted(train.images).forward(train.images)
+        training = dict(steps=steps, batch_size=batch_size, lr=lr, gamma=gamma, p_drop=p_drop)
+        losses, optimizer = fine_tune(
+            pipe, rgb, asked, general, prior_weight, rank, alpha, modules, text, seed, progress,
+            checkpointing=checkpointing, **training)
+        return cls._of(pipe, base, train, template, rows, rank=rank, alpha=alpha, losses=losses, optimizer=optimizer)
 
     @classmethod
     def from_weights(cls, weights, like, base, template='a microscopy image, {label}', metadata=None, device=None):
@@ -360,7 +376,7 @@ class LoraGenerator:
         images = self.channel_map.inverse(rgb, np.dtype(self.dtype))
         return ImageSet(images, labels, self.classes, self.channels, self.task, origin=self.seen)
 
-# %% ../../nbs/library/generators/09_lora.ipynb #c060
+# %% ../../nbs/library/generators/09_lora.ipynb #c064
 _facts = ('base', 'classes', 'channels', 'task', 'size', 'dtype', 'template', 'known', 'rank', 'alpha', 'optimizer',
           'base_recorded')
 
@@ -385,7 +401,7 @@ def save(generator, folder):
     text = json.dumps(facts, default=lambda v: v.item())
     write(folder/'generator.json', lambda path: path.write_text(text))
 
-# %% ../../nbs/library/generators/09_lora.ipynb #c061
+# %% ../../nbs/library/generators/09_lora.ipynb #c065
 def load(folder, base=None, device=None):
     """Read a generator written by `save`; `base` where its base has moved.
 
