@@ -66,8 +66,8 @@ def test_the_organ_on_a_chip_layout_goes_through_the_study(chip, base, tmp_path)
     days = [set(s.groups) for s in (by_day.train, by_day.val, by_day.test)]
     assert set.union(*days) == {f'20{d[:2]}-{d[2:4]}-{d[4:]}' for d in DAYS} and sum(map(len, days)) == len(DAYS)
     arms = ['real', 'duplicate', 'oracle', 'add:lora-25%', 'only:lora']
-    ledger, report = run(tmp_path/'study', 1, source=chip, size=16, labels_per_class=40, updates=80, arms=arms, base=base,
-                         template='brightfield microscopy of {cell line}, {label}')
+    settings = dict(size=16, labels_per_class=40, updates=80, template='brightfield microscopy of {cell line}, {label}')
+    ledger, report = run(tmp_path/'study', 1, source=chip, arms=arms, base=base, **settings)
     scored = ledger[ledger.arm.isin(arms)]
     assert set(scored.arm) == set(arms) and set(scored.split) == {'val', 'test'}
     assert scored[scored.split == 'test'].n_split.unique() == [len(by_day.test)]
