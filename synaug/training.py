@@ -7,9 +7,11 @@ __all__ = ['default_device', 'device_called', 'autocast', 'placed', 'random_stre
            'split_parameters', 'ema_update', 'rising_then_falling', 'steady', 'optimizers_of', 'converged', 'descend']
 
 # %% ../nbs/library/02_training.ipynb #c003
+import os
+from copy import deepcopy
+
 import numpy as np
 import torch
-from copy import deepcopy
 from tqdm.auto import tqdm
 
 from .errors import TrainingError
@@ -32,9 +34,11 @@ def device_called(name=None):
 
 # %% ../nbs/library/02_training.ipynb #c008
 def autocast(device, cpu=True):
-    "bf16 autocast where the device multiplies bf16 fast, else full precision; `cpu=False`: too narrow to gain on CPUs"
+    """bf16 autocast where the device multiplies bf16 fast, else full precision, also where the environment says
+    SYNAUG_BF16=off; `cpu=False`: too narrow to gain on CPUs"""
     kind = torch.device(device).type
-    if kind == 'mps': return torch.autocast('cpu', torch.bfloat16, enabled=False)
+    if kind == 'mps' or os.environ.get('SYNAUG_BF16') == 'off':
+        return torch.autocast('cpu', torch.bfloat16, enabled=False)
     fast = kind == 'cpu' and cpu and torch.cpu._is_avx512_bf16_supported()
     if kind == 'cuda': fast = torch.cuda.is_bf16_supported()
     return torch.autocast(kind, torch.bfloat16, enabled=fast)
