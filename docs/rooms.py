@@ -86,7 +86,7 @@ def picture(package=PACKAGE, stands_on=STANDS_ON):
     from matplotlib.figure import Figure
     order, known = list(stands_on), list(rooms(package))
     widest = max(sum(wing(r) == w for r in known) for w in order)
-    fig = Figure(figsize=(11, 8.4), dpi=80, layout='constrained')
+    fig = Figure(figsize=(11, 8), dpi=75, layout='constrained')
     ax = fig.subplots()
     place = {}
     for y, w in enumerate(order):
@@ -96,7 +96,8 @@ def picture(package=PACKAGE, stands_on=STANDS_ON):
     for room, other in sorted({(a, b) for a, b, _ in arrows(package)}):
         (x, y), (to_x, to_y) = place[room], place[other]
         upwards = to_y > y
-        style = dict(arrowstyle='-|>', color='#d55e00' if upwards else '#0b3c5d', alpha=1 if upwards else .22, lw=.8,
+        style = dict(arrowstyle='-|>', color='#d55e00' if upwards else '#0b3c5d', alpha=1 if upwards else .3, lw=.6,
+                     antialiased=False,
                      shrinkA=9, shrinkB=9, connectionstyle='arc3,rad=.08')
         ax.annotate('', (to_x, to_y), (x, y), arrowprops=style)
     for room, (x, y) in place.items():
