@@ -26,7 +26,8 @@ test: $(INSTALLED)
 # The notebooks that show and check more where SYNAUG_DATA names a folder of real images
 test-data: $(INSTALLED)
 	@test -d "$(SYNAUG_DATA)" || { echo "give the folder of real images: make test-data SYNAUG_DATA=FOLDER"; exit 2; }
-	grep -rl SYNAUG_DATA nbs/library --include='*.ipynb' | OMP_NUM_THREADS=1 xargs -n 1 -P $(CORES) nbdev_test --n_workers 1 --path
+	grep -rlE 'SYNAUG_DATA|real_data' nbs/library --include='*.ipynb' | \
+	OMP_NUM_THREADS=1 xargs -n 1 -P $(CORES) nbdev_test --n_workers 1 --path
 
 test-slow: $(INSTALLED)
 	nbdev_test --n_workers 1 --flags slow
