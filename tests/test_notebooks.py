@@ -66,11 +66,20 @@ def notebook_faults(path):
                if not template and not outputs and not directives(source) & UNSEEN and shows_something(source)]
     faults += [f'cell {n} shows warnings or logs' for n, _, outputs in cells
                if any(o.get('name') == 'stderr' for o in outputs)]
+    faults += [f'cell {n} shows a figure only as text: nothing had loaded a backend' for n, _, outputs in cells
+               if any(map(is_unseen_figure, outputs))]
     faults += [f'cell {n} holds injected parameters: they override what a reader sets above' for n, cell in code
                if 'injected-parameters' in cell['metadata'].get('tags', [])]
     faults += [f'cell {n} mixes imports with other code' for n, source, _ in cells
                if not directives(source) & {'eval', 'export', 'exporti'} and mixes_imports(source)]
     return faults
+
+
+def is_unseen_figure(output):
+    "An output that only says that there is a figure"
+    data = output.get('data', {})
+    seen = any(kind.startswith('image/') for kind in data)
+    return ''.join(data.get('text/plain', '')).startswith('<Figure size') and not seen
 
 
 def mixes_imports(source):
@@ -139,6 +148,7 @@ def write(path, *cells, kernel='python3'):
 
 RESULT = {'output_type': 'execute_result', 'data': {'text/plain': ['2']}, 'execution_count': None, 'metadata': {}}
 WARNING = {'output_type': 'stream', 'name': 'stderr', 'text': ['.venv/site-packages/x.py:1: UserWarning: old']}
+FIGURE = RESULT | {'data': {'text/plain': ['<Figure size 90x90 with 1 Axes>']}}
 ERROR = {'output_type': 'error', 'ename': 'E', 'evalue': 'e', 'traceback': []}
 
 @pytest.mark.parametrize('cells, options, fault', [
@@ -149,6 +159,7 @@ ERROR = {'output_type': 'error', 'ename': 'E', 'evalue': 'e', 'traceback': []}
     ([('#| slow\n1+1', [])], {}, None),
     ([('assert True', [])], {}, None),
     ([('1/0', [ERROR])], {}, 'cell 0 stopped with an error'),
+    ([('show(x)', [FIGURE])], {}, 'cell 0 shows a figure only as text'),
     ([('1+1', [WARNING, RESULT])], {}, 'cell 0 shows warnings or logs'),
     ([('import os\nx = 1', [])], {}, 'cell 0 mixes imports with other code'),
     ([('def f():\n    import os', [])], {}, 'cell 0 mixes imports with other code'),

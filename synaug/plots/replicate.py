@@ -9,15 +9,14 @@ __all__ = ['loss_figure', 'training_figure', 'show_each']
 import pandas as pd
 from IPython.display import display
 from matplotlib import rc_context
-from matplotlib.figure import Figure
 
-from .style import THEME, arm_style
+from .style import THEME, arm_style, blank_figure
 
 # %% ../../nbs/library/plots/06_replicate.ipynb #c005
 @rc_context(THEME)
 def loss_figure(losses, title, window=25):
     "Running mean of a loss `(steps,)`"
-    fig = Figure(figsize=(5, 2), layout='constrained')
+    fig = blank_figure(5, 2)
     ax = fig.subplots()
     ax.plot(pd.Series(losses).rolling(window, min_periods=1).mean())
     ax.set(xlabel='step', ylabel=f'loss, mean of {window}', title=title)
@@ -27,7 +26,7 @@ def loss_figure(losses, title, window=25):
 @rc_context(THEME)
 def training_figure(trained):
     "Macro average precision on validation along the training of every arm: name -> `Trained`"
-    fig = Figure(figsize=(6.5, max(2.6, .16*len(trained))), layout='constrained')
+    fig = blank_figure(6.5, max(2.6, .16*len(trained)))
     ax = fig.subplots()
     for arm, style in arm_style(trained).items():
         history = trained[arm].history

@@ -7,9 +7,9 @@ __all__ = ['to_rgb', 'show', 'label_names', 'real_and_synthetic']
 
 # %% ../../nbs/library/plots/02_sheets.ipynb #c003
 import numpy as np
-from matplotlib.figure import Figure
 
 from ..data.images import ImageSet
+from .style import blank_figure
 
 # %% ../../nbs/library/plots/02_sheets.ipynb #c005
 _colours = {
@@ -32,8 +32,7 @@ def show(images, titles=None, ncols=8, scale=1., gap=1):
         if titles is None: titles = label_names(images)
         images = images.images
     nrows, title_height = -(-len(images) // ncols), 0 if titles is None else .22
-    size = ncols*scale, nrows*(scale + title_height)
-    fig = Figure(figsize=size, dpi=90, layout='constrained')
+    fig = blank_figure(ncols*scale, nrows*(scale + title_height), dpi=90)
     axes = fig.subplots(nrows, ncols, squeeze=False).ravel()
     for ax in axes: ax.axis('off')
     for i, (ax, im) in enumerate(zip(axes, to_rgb(images))):
@@ -52,7 +51,7 @@ def real_and_synthetic(real, synthetic, per_class=4, scale=.9):
     """Contact sheet of two `ImageSet`s: per class a row of `per_class` real images and, right of a gap, as many
     synthetic ones; single-label images first"""
     classes = np.flatnonzero((real.labels >= .5).any(0))
-    fig = Figure(figsize=((2*per_class + 1.5)*scale, len(classes)*scale + .3), dpi=90, layout='constrained')
+    fig = blank_figure((2*per_class + 1.5)*scale, len(classes)*scale + .3, dpi=90)
     widths = [1]*per_class + [.12] + [1]*per_class
     axes = fig.subplots(len(classes), 2*per_class + 1, squeeze=False, width_ratios=widths)
     for ax in axes.ravel(): ax.set(xticks=[], yticks=[], frame_on=False)
