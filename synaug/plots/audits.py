@@ -109,7 +109,7 @@ def shortcut_figure(effects):
     ax.axvline(0, color='k', lw=.8)
     ax.set(yticks=at, yticklabels=[c.replace('_', ' ') for c in classes], ylim=(len(at) - .5, -.5))
     ax.set_xlabel('change of mean probability')
-    ax.legend(title='shortcut', alignment='left')
+    fig.legend(title='shortcut', alignment='left', loc='outside right upper')
     return fig
 
 # %% ../../nbs/library/plots/04_audits.ipynb #c018
@@ -213,7 +213,9 @@ def audit_figure(rows):
             _axis(ax, key, rows[rows.metric.isin(metrics) & rows.split.isin(_MARKS)].value)
     marks = [
         plt.Line2D([], [], label=_MARKS[split][2], **_mark(split)) for split in _MARKS if (rows.split == split).any()]
-    fig.legend(handles=marks, loc='outside upper left', ncols=4, columnspacing=1, handletextpad=.1)
+    fig.suptitle(_audit_title(mean) + '\n', x=.012, ha='left', fontsize=10.5, fontweight='bold')     # the legend's line
+    below = dict(loc='upper left', bbox_to_anchor=(0, 1 - .26/height), borderaxespad=0)
+    fig.legend(handles=marks, ncols=4, columnspacing=1, handletextpad=.1, **below).set_in_layout(False)
     return fig
 
 # %% ../../nbs/library/plots/04_audits.ipynb #c024
