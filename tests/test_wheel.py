@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # make the shipped `quick` study a matter of seconds
-TINY = {'labels_per_class': 2, 'generator_steps': 4, 'sampling_steps': 2, 'updates': 4, 'examiner_updates': 4}
+TINY = {'labels_per_class': 2, 'generator_steps': 4, 'sampling_steps': 2, 'updates': 4, 'examiner_updates': 4,
+        'pool_updates': 3}
 
 
 def run(*command, cwd, **options):
