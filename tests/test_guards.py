@@ -90,6 +90,8 @@ def mutate(monkeypatch, function, change):
     "Put a copy of `function` in its place, here too, with a `change` to a piece that is found exactly once"
     function = inspect.unwrap(getattr(function, '__func__', function))
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    definition, = tree.body         # of a method patched into its class, not to be patched in again
+    definition.decorator_list = [d for d in definition.decorator_list if not ast.unparse(d).startswith('patch')]
     found = mutated(tree, **change)
     assert found == 1, f"{function.__qualname__} has changed: {change['old']!r} occurs {found} times in it"
     code = compile(ast.fix_missing_locations(tree), f'<mutant of {function.__qualname__}>', 'exec')
