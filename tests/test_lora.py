@@ -272,7 +272,7 @@ def redness(generator):
 def test_labels_steer_what_is_drawn(tmp_path):
     """A base to which red and blue are two shades of grey learns by LoRA alone that they are colours.
 
-    It must have heard both words: a base of one caption has learnt to ignore its text, and 250 steps do not undo that"""
+    It must have heard both words: a base of one caption has learnt to ignore its text, and few steps do not undo it"""
     captioned = [('a microscopy image, red cell', grey(200, 1)), ('a microscopy image, blue cell', grey(60, 2))]
     longer = TINY | dict(autoencoder_steps=300, steps=300)
     save_base(SmallDiffusion.fit(captioned, **longer), tmp_path/'base')
