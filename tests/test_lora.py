@@ -3,6 +3,7 @@
 Weights in both directions, SDXL, noise prediction, several processes, and what a user can get wrong
 """
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -287,10 +288,11 @@ torch.distributed.destroy_process_group()
 def test_two_processes_learn_one_set_of_weights_from_different_draws(base, tmp_path):
     from safetensors.torch import load_file
     (tmp_path/'two.py').write_text(TWO)
-    launch = [sys.executable, '-m', 'accelerate.commands.launch', '--cpu', '--num_processes', '2',
-              '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no']
+    # `accelerate launch --cpu` starts one process, whatever --num_processes says; several of them come from torchrun
+    launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2']
+    on_cpu = os.environ | dict(ACCELERATE_USE_CPU='true', OMP_NUM_THREADS='1')
     script = [str(place) for place in (tmp_path/'two.py', Path(__file__).parent, base, tmp_path)]
-    done = subprocess.run([*launch, *script], capture_output=True, text=True, timeout=600)
+    done = subprocess.run([*launch, *script], capture_output=True, text=True, timeout=600, env=on_cpu)
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = (load_file(tmp_path/rank/'pytorch_lora_weights.safetensors') for rank in '01')
     assert same(one, two)

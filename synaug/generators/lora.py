@@ -397,7 +397,7 @@ def save(generator, folder):
     facts |= dict(
         centre=generator.channel_map.centre.tolist(), matrix=generator.channel_map.matrix.tolist(),
         losses=generator.losses.tolist(), base_fingerprint=pipeline_fingerprint(generator.base),
-        seen=dict(hashes=sorted(generator.seen.hashes), groups=sorted(generator.seen.groups)))
+        seen=generator.seen.as_json())
     text = json.dumps(facts, default=lambda v: v.item())
     write(folder/'generator.json', lambda path: path.write_text(text))
 
@@ -422,5 +422,5 @@ def load(folder, base=None, device=None):
     known |= dict(base=base, known=tuple((words, row) for words, row in facts['known']))
     return LoraGenerator(
         pipe=pipe, channel_map=ChannelMap(np.array(facts['centre']), np.array(facts['matrix'])),
-        seen=Seen(*(frozenset(facts['seen'][kind]) for kind in ('hashes', 'groups'))),
+        seen=Seen.from_json(facts['seen']),
         losses=np.array(facts['losses'], np.float32), **known)

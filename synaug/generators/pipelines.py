@@ -114,7 +114,7 @@ def pipeline_seen(base):
     "What the pipeline in folder `base` was trained on (a `Seen`), where it is recorded; None where nobody knows"
     record = _record(base)
     if record is None: return None
-    return Seen(hashes=frozenset(record['seen']['hashes']), groups=frozenset(record['seen']['groups']))
+    return Seen.from_json(record['seen'])
 
 def pipeline_fingerprint(base):
     "A hash of the weights in folder `base`, where it is recorded; None where it is not"

@@ -275,7 +275,7 @@ def save(model, folder):
     model.pipe.tokenizer._tokenizer.model.save(str(part/'tokenizer'))    # vocab.json and merges.txt, for older versions
     record = dict(
         captions=model.captions, fingerprint=_weights_hash(part),
-        seen=dict(hashes=sorted(model.seen.hashes), groups=sorted(model.seen.groups)),
+        seen=model.seen.as_json(),
         autoencoder_losses=model.autoencoder_losses.tolist(), losses=model.losses.tolist())
     (part/'synaug.json').write_text(json.dumps(record))
     if folder.exists(): shutil.rmtree(folder)
