@@ -9,11 +9,11 @@ __all__ = ['architectures', 'check_network', 'odd_blocks', 'DropPath', 'Backbone
 # %% ../../nbs/library/classifiers/02_backbones.ipynb #c003
 import math
 import torch
-from contextlib import contextmanager
 from torch import nn
 
 from .networks import CompactResNet, rebuildable
 from ..errors import BackboneError
+from ..training import silenced
 
 # %% ../../nbs/library/classifiers/02_backbones.ipynb #c006
 _VIT = dict(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072, patch_size=16)
@@ -194,18 +194,6 @@ def normalisation(processor):
     return [a/s/t for s, t in zip(std, again)], [(b-m)/s/t for m, s, t in zip(mean, std, again)]
 
 # %% ../../nbs/library/classifiers/02_backbones.ipynb #c027
-@contextmanager
-def _quiet():
-    "No progress bars or load reports of `transformers`"
-    from transformers.utils import logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try: yield
-    finally:
-        logging.set_verbosity(level)
-        if bars: logging.enable_progress_bar()
-
 def _differs(config, family, expected):
     "(setting, what was found, what was expected) of the first difference between configurations, or None"
     Config, _ = _family(family)
@@ -218,11 +206,12 @@ def _weights(name, source, expected):
     """Settings, state and image processor of pretrained weights. BackboneError if they cannot be had, or are not of
     architecture `name`"""
     from transformers.image_processing_base import ImageProcessingMixin
+    from transformers.utils import logging
     family = architectures[name][0]
     Config, Model = _family(family)
     options = dict(add_pooling_layer=False) if family == 'vit' else {}
     try:
-        with _quiet():
+        with silenced(logging):
             config = Config.get_config_dict(source)[0]
             if wrong := _differs(config, family, expected):
                 raise BackboneError(f'pretrained={source!r} is not a {name}: its {wrong[0]} is {wrong[1]}, not '
