@@ -69,7 +69,7 @@ def _settings(study, runs, command, workers, threads):
         runs={run.name: dict(replicate=run.replicate, **run.point) for run in runs},
     )
 
-# %% ../../nbs/library/study/09_runner.ipynb
+# %% ../../nbs/library/study/09_runner.ipynb #c96fe05d
 def _identity(settings):
     "What makes it the same study, whatever the number of replicates"
     about = dict(notebook=Path(settings['notebook']).name, study=settings['study'])

@@ -80,16 +80,20 @@ def confirmed(ledger):
     return ledger[ledger.stage == 'confirm']
 
 def _costs(rows, baseline, rate):
-    "Table `labels, per_class, hours, seconds` by arm: what it costs beyond the baseline, mean over replicates"
-    counted = rows.reindex(columns=['arm', 'n_extra', 'seconds', 'labels_per_class'])
+    "Table `labels, per_class, hours, unlabelled, seconds` by arm: its cost beyond the baseline, mean over replicates"
+    counted = rows.reindex(columns=['arm', 'n_extra', 'n_pool', 'seconds', 'labels_per_class'])
     numbers = counted.drop(columns='arm').apply(pd.to_numeric, errors='coerce')
     means = numbers.groupby(rows.arm, sort=False).mean()
     amounts = means.index.map(arm_amount)
     labelled = means.index.map(lambda arm: 'labels' in needs(arm))
     labels = means.n_extra.where(labelled, 0.)
     per_class = (means.labels_per_class*amounts).where(labelled)
-    return pd.DataFrame(dict(labels=labels, per_class=per_class, hours=labels/rate,
-                             seconds=means.seconds - means.seconds[baseline]))
+    from_pool = means.index.map(lambda arm: read_arm(arm).partner == 'pool')
+    pooled = means.index.map(lambda arm: 'a pool' in needs(arm))
+    unlabelled = means.n_pool.fillna(means.n_extra.where(from_pool)).where(pooled, 0.)
+    seconds = means.seconds - means.seconds[baseline]
+    return pd.DataFrame(
+        dict(labels=labels, per_class=per_class, hours=labels/rate, unlabelled=unlabelled, seconds=seconds))
 
 # %% ../../nbs/library/verdicts/06_next_step.ipynb #c015
 def rival(name, table):
@@ -154,9 +158,9 @@ def _place(step, gains, margin):
     if step.verdict == 'helps': tier = 1 if step.difference > margin else 2
     images, gain = read_arm(step.arm).needs_synthetic, step.difference
     if step.against and step.over_verdict != 'helps': gain = min(gain, gains[step.against])
-    per_hour = gain/step.hours if step.hours > 0 else gain
-    labelled = 'labels' in needs(step.arm)
-    return tier, labelled and tier < 4, -per_hour if np.isfinite(per_hour) else 0, images
+    labelled = tier < 4 and 'labels' in needs(step.arm)
+    if labelled and step.hours > 0: gain = gain/step.hours
+    return tier, labelled, -gain, images
 
 # %% ../../nbs/library/verdicts/06_next_step.ipynb #c022
 def steps(
@@ -170,8 +174,8 @@ def steps(
     alpha=.05,
     by=(),              # columns that tell the points of a grid apart
 ):
-    """Table `[*by], arm, n, difference, low, high, verdict, labels, per_class, hours, seconds, against, over, ...,
-    twin, ...` of what could be done next, best first at each point. LedgerError with nothing to compare"""
+    """Table `[*by], arm, n, difference, low, high, verdict, labels, per_class, hours, unlabelled, seconds, against,
+    over, ..., twin, ...` of what could be done next, best first at each point. LedgerError with nothing to compare"""
     rows = confirmed(ledger)
     rows = rows[(rows.metric == metric) & (rows.split == split)]
     judged = verdicts(rows, baseline, margin, level, alpha, by=by)
@@ -191,12 +195,12 @@ def steps(
 _KNOWN = {          # what may be tried -> (what it takes, whether an arm tries it)
     'more labels': ('a training set larger than the budget', lambda arm: arm.partner == 'oracle'),
     'the unlabelled pool in the classifier': ('a pool', lambda arm: arm.needs_pool),
-    'pretrained weights': ('their file', lambda arm: arm.start == 'weights'),
+    'pretrained weights': ('a file of them', lambda arm: arm.start == 'weights'),
     'other classic augmentation': ('', lambda arm: arm.views is not None),
     'balanced sampling': ('', lambda arm: arm.sampling == 'balanced'),
     'longer training': ('', lambda arm: arm.length > 1),
     'synthetic images': ('a generator', lambda arm: arm.needs_synthetic),
-    'synthetic images on top of the pool': ('both', lambda arm: arm.needs_synthetic and arm.start == 'pool'),
+    'synthetic images on top of the pool': ('a pool and a generator', lambda arm: arm.needs_synthetic and arm.start == 'pool'),
 }
 
 def not_tried(arms):
@@ -207,17 +211,18 @@ def not_tried(arms):
 def not_tried_sentence(arms):
     "What was not tried, as a list of a sentence; empty if all was"
     named = []
-    for what, takes in not_tried(arms).items(): named.append(f'{what} (takes {takes})' if takes else what)
+    for what, takes in not_tried(arms).items(): named.append(f'{what} (needs {takes})' if takes else what)
     return [f'Not tried: {listed(named)}.'] if named else []
 
 # %% ../../nbs/library/verdicts/06_next_step.ipynb #c030
 def _gain(low, high, mean):
     "'+0.050 (+0.044 to +0.057)'"
-    return f'{mean:+.3f}' + ('' if np.isnan(low) else f' ({low:+.3f} to {high:+.3f})')
+    return f'{mean:+z.3f}' + ('' if np.isnan(low) else f' ({low:+z.3f} to {high:+z.3f})')
 
 def cost_words(step, rate=100):
     "What a step costs, as 'about 1.0 hours at 100 labels an hour' or 'no label, but a pool'"
     takes = [what for what in needs(step.arm) if what != 'labels']
+    if step.unlabelled > 0: takes[takes.index('a pool')] = f'{step.unlabelled:.0f} unlabelled images'
     if 'labels' not in needs(step.arm): return 'no label' + f', but {listed(takes)}'*bool(takes)
     if np.isnan(step.labels): return 'labels, nobody counted how many'
     return f'about {step.hours:.1f} hours at {rate:g} labels an hour'
@@ -241,7 +246,7 @@ def _doubts(step, baseline):
     "Sentences on what the rows hold against an arm with synthetic images that seems to help"
     if step.against and step.over_verdict != 'helps':
         rest = _gain(step.over_low, step.over_high, step.over)
-        yield (f'{step.arm} gains {step.difference:+.3f} over {baseline}, but {rest} over {step.against}, '
+        yield (f'{step.arm} gains {step.difference:+z.3f} over {baseline}, but {rest} over {step.against}, '
                'the best recipe without synthetic images: that they add to it is not shown.')
     if step.against and step.over_verdict == 'helps':
         rest = _gain(step.over_low, step.over_high, step.over)
@@ -262,6 +267,17 @@ def _unable(table, alpha):
                f'use at least {replicates_needed(len(arms), alpha)} replicates.')
 
 # %% ../../nbs/library/verdicts/06_next_step.ipynb #c032
+def _kind(name):
+    "Whether a step is about labels, synthetic images, or anything else"
+    takes = needs(name)
+    if 'labels' in takes: return 'labels'
+    return 'images' if 'a generator' in takes else 'others'
+
+def _one_a_kind(table):
+    "The first steps of a table, one of each kind"
+    return list(table.groupby(table.arm.map(_kind), sort=False).head(1).itertuples())
+
+# %% ../../nbs/library/verdicts/06_next_step.ipynb #c033
 def step_sentences(table, arms=(), baseline='real', margin=.02, rate=100, alpha=.05):
     """What to do next, a list of sentences on one point of a table from `steps`; `arms`: all that were run, for what
     was not tried"""
@@ -277,7 +293,10 @@ def step_sentences(table, arms=(), baseline='real', margin=.02, rate=100, alpha=
     sentences = [trained] if trained and 'undertrained' in trained else []
     first, others = 'Next: ', _one_a_kind(helps if len(helps) else promising)
     if not len(helps): first = 'No step is shown to help; the likeliest: '
-    if others: sentences.append(f'{first}{"; then ".join(step_sentence(step, rate) for step in others)}.')
+    if others:
+        done, *later = [step_sentence(step, rate) for step in others]
+        sentences.append(f'{first}{done}.')
+        if later: sentences.append(f'Then: {"; ".join(later)}.')
     else:
         best = max(table.itertuples(), key=lambda step: step.difference)
         sentences.append(f'No step is shown to help; the largest difference is that of {best.arm}: '
@@ -286,12 +305,3 @@ def step_sentences(table, arms=(), baseline='real', margin=.02, rate=100, alpha=
     if trained and trained not in sentences: sentences.append(trained)
     if not len(helps): sentences += _unable(table, alpha)
     return [*sentences, *untried]
-
-# %% ../../nbs/library/verdicts/06_next_step.ipynb #c033
-def _one_a_kind(table, most=3):
-    "The first steps of a table, one of each kind: labels, synthetic images, anything else; at most so many"
-    kept = {}
-    for step in table.itertuples():
-        takes = needs(step.arm)
-        kept.setdefault('labels' in takes and 'labels' or 'a generator' in takes and 'images' or 'other', step)
-    return list(kept.values())[:most]
