@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 from pathlib import Path
 
+from ..arms import CONTROLS
 from ..errors import StudyError
 from ..outcome import FACTS, ROW
 from .file import without_folders
@@ -50,9 +51,7 @@ def varied(settings):
     return [name for name, values in settings['grid'].items() if len(values) > 1]
 
 def comparable(ledger, baseline='real'):
-    """The rows of splits and metrics on which the baseline was scored too, after a search of its stage `confirm`;
-    others take part in no comparison"""
-    ledger = confirmed(ledger)
+    "The rows of splits and metrics on which the baseline was scored too; others take part in no comparison"
     scored = set(ledger[ledger.arm == baseline][['split', 'metric']].itertuples(index=False, name=None))
     return ledger[[pair in scored for pair in zip(ledger.split, ledger.metric)]]
 
@@ -61,9 +60,10 @@ _VERDICT = ['arm', 'split', 'metric', 'baseline', 'n', 'difference', 'low', 'hig
 def judge(ledger, settings):
     "The verdict table of a ledger, the grid's parameters first; empty if the baseline is the only arm"
     baseline, by = settings['baseline'], varied(settings)
-    rows = comparable(ledger, baseline)
+    rows = comparable(confirmed(ledger), baseline)
     if set(rows.arm) <= {baseline}: return pd.DataFrame(columns=[*by, *_VERDICT])
-    return verdicts(rows, baseline=baseline, margin=settings['margin'], by=by)
+    return verdicts(rows, baseline=baseline, margin=settings['margin'], by=by,
+                    controls=settings.get('controls', CONTROLS))
 
 # %% ../../nbs/library/study/04_ledger.ipynb #c012c
 def main_split(splits):
@@ -73,7 +73,8 @@ def main_split(splits):
 def next_steps(ledger, settings):
     "The `steps` of a ledger, the grid's parameters first, best first at each point; empty without an arm to compare"
     baseline, by = settings['baseline'], varied(settings)
-    rows = comparable(ledger, baseline)
+    rows = comparable(confirmed(ledger), baseline)
     if set(rows.arm) <= {baseline}: return pd.DataFrame(columns=[*by, 'arm'])
     split = main_split(rows.split.unique())
-    return steps(rows, settings['metric'], split, baseline, settings['margin'], by=by)
+    judged = dict(metric=settings['metric'], split=split, baseline=baseline, margin=settings['margin'])
+    return steps(rows, **judged, by=by, controls=settings.get('controls', CONTROLS))

@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 from pathlib import Path
 from typing import NamedTuple
 
-from ..arms import is_control
+from ..arms import CONTROLS, is_control
 from ..audits.audit import audit_table
 from ..errors import LedgerError, SynaugError
 from ..plots.claims import claims_figure
@@ -73,7 +73,7 @@ class Report:
         if folder is None: folder = next((f for f in ('.', '..') if (Path(f)/'study.yaml').exists()), '.')
         self.folder = Path(folder)
         self.settings = settings = read_settings(folder)
-        self.everything = pd.read_parquet(self.folder/'ledger.parquet')
+        self.everything = confirmed(pd.read_parquet(self.folder/'ledger.parquet'))
         self.verdict = pd.read_csv(self.folder/'verdict.csv')
         self.metric, self.baseline, self.margin = settings['metric'], settings['baseline'], settings['margin']
         self.grid = varied(settings)
@@ -87,13 +87,12 @@ class Report:
     @cached_property
     def audited(self):
         "The rows of audits: of the arm `audit`, or `audit:GENERATOR` where there are several"
-        rows = confirmed(self.everything)
-        return rows[rows.arm.str.split(':').str[0] == 'audit']
+        return self.everything[self.everything.arm.str.split(':').str[0] == 'audit']
 
     @cached_property
     def others(self):
         "The rows that take part in no comparison and belong to no audit"
-        return confirmed(self.everything).drop(self.ledger.index).drop(self.audited.index)
+        return self.everything.drop(self.ledger.index).drop(self.audited.index)
 
     @cached_property
     def claims(self):
@@ -152,7 +151,8 @@ def first_runs(self: Report, file):
 @patch
 def said(self: Report):
     "The verdicts in sentences"
-    return summary_sentences(self.verdict, metric=self.metric, split=self.main, margin=self.margin)
+    judged = dict(metric=self.metric, split=self.main, margin=self.margin)
+    return summary_sentences(self.verdict, **judged, controls=self.settings.get('controls', CONTROLS))
 
 @patch
 def headline(self: Report):
@@ -179,7 +179,8 @@ def next_step(self: Report):
         first, *rest = step_sentences(found, baseline=self.baseline, margin=self.margin)
         at = f'At {point.heading}: ' if point.heading else ''
         lines.append(' '.join([f'{at}**{first}**', *rest]))
-    untried = not_tried_sentence(self.everything.arm.unique())
+    raced = self.settings.get('search', {}).get('candidates', [])
+    untried = not_tried_sentence([*self.arms, *raced])
     if not self.grid: return say(' '.join([*lines, *untried]))
     say('\n'.join(f'- {line}' for line in [*lines, *untried]))
 

@@ -24,7 +24,6 @@ from .file import without_folders
 from .kept import group_intervals
 from .report import Report, interval, plural, quiet, say, table, unbroken, verdict_cell, whole
 from ..verdicts.claims import check_claims, factor_table, pool_uses
-from ..verdicts.next_step import confirmed
 from ..verdicts.why_not import (
     amount_sentence, budget_gains, budget_sentence, chain_sentences, failing, taken_apart)
 from ..verdicts.words import metric_name
@@ -256,7 +255,7 @@ def why_not(self: Report):
 @patch
 def _chain_at(self: Report, point, arm):
     if point.heading: say(f'### {point.heading}')
-    rows = self.same_point(confirmed(self.everything), point)
+    rows = self.same_point(self.everything, point)
     judged = dict(metric=self.metric, split=self.main)
     sentences = chain_sentences(rows, arm, baseline=self.baseline, **judged) + amount_sentence(rows, arm, **judged)
     say(f'Asked of {arm}:\n\n' + '\n'.join(f'- {sentence}' for sentence in sentences))
@@ -275,9 +274,8 @@ def budget_curves(self: Report):
     arm = self.steps[self.steps.arm.isin(images)].groupby('arm').difference.mean().idxmax()
     say('## The budget of the generator\n\nDo more steps of the generator make labels more visible, and does the gain '
         'follow? Asked of the arm with synthetic images that is best on average.')
-    everything = confirmed(self.everything)
     judged = dict(metric=self.metric, baseline=self.baseline)
-    for rows in [rows for _, rows in everything.groupby(rest, sort=False)] if rest else [everything]:
+    for rows in [rows for _, rows in self.everything.groupby(rest, sort=False)] if rest else [self.everything]:
         say(budget_sentence(rows, by, arm, split=self.main, **judged))
         curve = budget_gains(rows, by, arm, split=self.main, **judged)
         display(budget_figure(curve, by, arm, margin=self.margin, **judged))
