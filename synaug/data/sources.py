@@ -83,7 +83,11 @@ def _dataset(name, sets, seed):
 def _split(s, fractions, seed):
     "Parts of about these fractions; images of one group, and copies of one image, stay together"
     copies = np.unique(image_hashes(s.images), return_inverse=True)[1]
-    if len(np.unique(copies)) == len(s): return split_by_group(s, fractions, seed)
+    pictures = len(np.unique(copies))
+    if pictures < len(fractions) <= len(s):
+        raise ImageError(f'{len(s)} images are copies of {pictures} picture{"s"*(pictures > 1)}; there is nothing to split: '
+                         'see whether the files were written as they should be')
+    if pictures == len(s): return split_by_group(s, fractions, seed)
     parts = split_by_group(replace(s, groups=_joined(copies, s.groups)), fractions, seed)
     return parts if s.groups is not None else [replace(p, groups=None) for p in parts]
 
@@ -183,7 +187,7 @@ def metadata(source, size=None, cache=None):
 
 # %% ../../nbs/library/data/10_sources.ipynb #c049
 def at_size(s, size):
-    """The images of the `ImageSet` `s` at `(size, size)`: their centred square, antialiased bicubic. The guards know
+    """The images of the `ImageSet` `s` at `(size, size)`: all of each picture, antialiased bicubic. The guards know
     them by the images they were made from"""
     if tuple(s.size) == (size, size): return s
     return replace(s, images=np.stack([resize(image, size) for image in s.images]), origin=seen(s))
