@@ -11,23 +11,46 @@ from fastcore.basics import patch
 from IPython.display import Image, display
 from pathlib import Path
 
-from ..arms import arm_words, is_control
-from ..audits.audit import audit_table, not_measured
-from ..curation import rules
-from ..errors import SynaugError
-from ..outcome import read_predictions
-from ..plots import study as plots
-from ..plots.audits import audit_figure
-from ..plots.claims import claims_figure, factor_figure
-from ..plots.why_not import budget_figure, chain_figure
-from .file import without_folders
-from .kept import group_intervals
-from .report import Report, interval, plural, quiet, say, table, unbroken, verdict_cell, whole
-from ..verdicts.claims import check_claims, factor_table, pool_uses
-from ..verdicts.why_not import (
+from synaug.arms import arm_words, is_control
+from synaug.audits.audit import audit_table, not_measured
+from synaug.curation import rules
+from synaug.errors import SynaugError
+from synaug.outcome import read_predictions
+from synaug.plots import study as plots
+from synaug.plots.audits import audit_figure
+from synaug.plots.claims import claims_figure, factor_figure
+<<<<<<< /tmp/tmpx0swt7qg
+from synaug.plots.why_not import budget_figure, chain_figure
+=======
+from synaug.plots.race import race_figure
+>>>>>>> /tmp/tmpkup7o46a
+from synaug.study.file import without_folders
+from synaug.study.kept import group_intervals
+from synaug.study.report import Report, interval, plural, quiet, say, table, unbroken, verdict_cell, whole
+from synaug.verdicts.race import Choice, race_sentences
+from synaug.verdicts.claims import check_claims, factor_table, pool_uses
+from synaug.verdicts.why_not import (
     amount_sentence, budget_gains, budget_sentence, chain_sentences, failing, taken_apart)
-from ..verdicts.words import metric_name
-from ..verdicts.worth import exchange_sentence, label_efficiency, label_sentence
+from synaug.verdicts.words import metric_name
+from synaug.verdicts.worth import exchange_sentence, label_efficiency, label_sentence
+
+# %% ../../nbs/library/study/11_sections.ipynb #r002
+@patch
+def race(self: Report):
+    "Of a search: how the candidates raced, and what fresh replicates say of the winners"
+    path, chosen = self.folder/'race.csv', self.settings.get('chosen')
+    if not path.exists() or not chosen: return
+    course = pd.read_csv(path)
+    say('## The race\n\nEvery candidate, on validation, until the worse half of its family had to leave; then the trial of '
+        'the winners, on replicates that took no part in the race. Only the trial is a measurement.')
+    display(race_figure(course, self.verdict, chosen, self.metric, self.main, self.baseline))
+    say(' '.join(race_sentences(course, Choice(**chosen))))
+    last = course.groupby('arm').tail(1).sort_values(['rung', 'difference'], ascending=False)
+    roles = {arm: role for role, arm in chosen.items()}
+    lines = [[unbroken(v.arm), v.family, f'{v.difference:+.3f}', v.n, v.rung, roles.get(v.arm, '')]
+             for v in last.itertuples()]
+    columns = ['candidate', 'family', 'difference on validation', 'replicates', 'last rung', 'chosen as']
+    table(pd.DataFrame(lines, columns=columns))
 
 # %% ../../nbs/library/study/11_sections.ipynb #c009
 @patch
