@@ -11,28 +11,25 @@ from fastcore.basics import patch
 from IPython.display import Image, display
 from pathlib import Path
 
-from synaug.arms import arm_words, is_control
-from synaug.audits.audit import audit_table, not_measured
-from synaug.curation import rules
-from synaug.errors import SynaugError
-from synaug.outcome import read_predictions
-from synaug.plots import study as plots
-from synaug.plots.audits import audit_figure
-from synaug.plots.claims import claims_figure, factor_figure
-<<<<<<< /tmp/tmpx0swt7qg
-from synaug.plots.why_not import budget_figure, chain_figure
-=======
-from synaug.plots.race import race_figure
->>>>>>> /tmp/tmpkup7o46a
-from synaug.study.file import without_folders
-from synaug.study.kept import group_intervals
-from synaug.study.report import Report, interval, plural, quiet, say, table, unbroken, verdict_cell, whole
-from synaug.verdicts.race import Choice, race_sentences
-from synaug.verdicts.claims import check_claims, factor_table, pool_uses
-from synaug.verdicts.why_not import (
+from ..arms import arm_words, is_control
+from ..audits.audit import audit_table, not_measured
+from ..curation import rules
+from ..errors import SynaugError
+from ..outcome import read_predictions
+from ..plots import study as plots
+from ..plots.audits import audit_figure
+from ..plots.claims import claims_figure, factor_figure
+from ..plots.race import race_figure
+from ..plots.why_not import budget_figure, chain_figure
+from .file import without_folders
+from .kept import group_intervals
+from .report import Report, interval, plural, quiet, say, table, unbroken, verdict_cell, whole
+from ..verdicts.race import Choice, race_sentences
+from ..verdicts.claims import check_claims, factor_table, pool_uses
+from ..verdicts.why_not import (
     amount_sentence, budget_gains, budget_sentence, chain_sentences, failing, taken_apart)
-from synaug.verdicts.words import metric_name
-from synaug.verdicts.worth import exchange_sentence, label_efficiency, label_sentence
+from ..verdicts.words import metric_name
+from ..verdicts.worth import exchange_sentence, label_efficiency, label_sentence
 
 # %% ../../nbs/library/study/11_sections.ipynb #r002
 @patch
