@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROUNDS', 'KEEPERS', 'n_synthetic', 'offered', 'Scored', 'run_arms', 'content', 'save_step', 'load_step', 'Replicate',
-           'shortcut_rows', 'audit_rows', 'with_pool_controls', 'halves', 'shows_its_label']
+           'generator_of', 'draws_of', 'shortcut_rows', 'audit_rows', 'with_pool_controls', 'halves', 'shows_its_label']
 
 # %% ../nbs/library/09_replicate.ipynb #c003
 import os
@@ -27,6 +27,7 @@ from .classifiers.train import Trained, train
 from .curation import curated
 from .data.images import Dataset, ImageSet
 from .data.seen import check_unseen, fingerprint, image_hashes, seen
+from .data.sources import read_pool
 from .errors import ArmError, AuditError
 from .evaluation import choose_thresholds, score_splits
 from .generators import latent, lora, pixel, text_to_image
@@ -165,7 +166,7 @@ def content(value):
     if isinstance(value, ImageSet):
         origin = [] if value.origin is None else sorted(value.origin.hashes | value.origin.groups)
         return [fingerprint(value), *value.channels, *origin]
-    if isinstance(value, Dataset): return value.fingerprint()
+    if isinstance(value, (Dataset, pixel.PixelGenerator)): return value.fingerprint()
     if isinstance(value, pd.DataFrame): return value.to_json(orient='split')
     if isinstance(value, Path): return value.name
     if isinstance(value, (list, tuple)): return [content(v) for v in value]
@@ -224,6 +225,55 @@ class Replicate:
         "`n` samples with the labels of `drawn`, every label vector as often as any other"
         wanted = partner_labels(drawn.labels, n, seed=self.seed)
         return generator.sample(wanted, **settings, seed=self.seed, progress=self.progress)
+
+# %% ../nbs/library/09_replicate.ipynb #c027c
+def generator_of(arm, generators):
+    "The generator that an `Arm` names, among those by word; the only one where it names none. ArmError if not there"
+    word = arm.generator
+    if word is None and len(generators) == 1: word, = generators
+    if word in generators: return generators[word]
+    wanted = f'the generator {word}' if word else 'one generator, named by a word'
+    raise ArmError(f"arm {arm.name} needs {wanted}; found {', '.join(map(str, generators)) or 'none'}")
+
+def draws_of(arms, generators, n_real, guidance=None, candidates=1.):
+    """How the arms' samples are drawn: key (`Arm.samples`) -> (generator, images, settings of its `sample`).
+    ArmError for a generator that is not there, or two kinds of guidance"""
+    draws = {}
+    for arm in map(parse, arms):
+        if not arm.needs_synthetic: continue
+        if arm.guidance and arm.autoguidance:
+            raise ArmError(f'arm {arm.name}: samples are led away from one thing; leave guided or autoguided out')
+        weight = arm.guidance or arm.autoguidance or guidance
+        told = dict(guidance=weight, domain=arm.domain, edit=arm.edit, weak=arm.autoguidance and 'weak')
+        told = {what: value for what, value in told.items() if value is not None}
+        n = max(arm.n_extra(n_real), round(candidates*n_real) if arm.curation else 0)
+        before = draws[arm.samples][1] if arm.samples in draws else 0
+        draws[arm.samples] = generator_of(arm, generators), max(n, before), told
+    return draws
+
+@patch
+def samples(
+    self: Replicate,
+    arms,               # names
+    generators,         # generator word -> generator
+    drawn,              # the labelled images
+    guidance=None,      # where an arm does not say; None: the generator's own
+    weak=None,          # the weaker generator of arms that are `autoguided`, such as the one fitted on
+    candidates=1.,      # samples per drawn image, where an arm chooses some
+    **settings,         # of `sample` of every generator, such as `steps`
+):
+    """What the arms' samples are: key (`Arm.samples`) -> `ImageSet`. ArmError or GeneratorError, before any is made, for
+    what an arm lacks"""
+    draws = draws_of(arms, generators, len(drawn), guidance, candidates)
+    if weak is None and any('weak' in told for _, _, told in draws.values()):
+        raise ArmError('arms that are autoguided need a weaker generator: pass weak, such as the start it was fitted from')
+    made = {}
+    for key, (generator, n, told) in draws.items():
+        which = partner_labels(np.arange(len(drawn)), n, seed=self.seed)
+        given = dict(edit=lambda strength: (drawn[which], strength), weak=lambda _: weak)
+        told = {what: given[what](value) if what in given else value for what, value in told.items()}
+        made[key] = generator.sample(drawn.labels[which], **settings | told, seed=self.seed, progress=self.progress)
+    return made
 
 # %% ../nbs/library/09_replicate.ipynb #c029
 def shortcut_rows(effects):
@@ -309,7 +359,7 @@ def pools(self: Replicate, folder='', scale=1.):
     """`ImageSet`s without labels: the pool of the data, and those of a file or folder, with the data's channel names;
     and the scale of each, pixels of a generated image per pixel of its own. LeakError if one holds a scored image"""
     own = [self.data.pool] if self.data.pool else []
-    further = [s.unlabelled() for s in text_to_image.read_pool(folder)] if folder else []
+    further = [s.unlabelled() for s in read_pool(folder)] if folder else []
     channels = self.data.train.channels
     further = [replace(s, channels=channels) if s.n_channels == len(channels) else s for s in further]
     found = own + further

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from psutil import virtual_memory
 
-from .files import read_images, worth_keeping
+from .files import first_image, read_images, worth_keeping
 from .images import ImageSet, default_channels
+from .pixels import channel_names, image_suffixes, left_out
 from .splits import split_name
 from ..errors import LabelError, SourceError, reason
 
@@ -36,8 +37,8 @@ class Listing:
         "All images `(N, H, W, C)` in the order of the rows, at that size; many are kept in the folder `cache`"
         _check_files(self.rows, self.source)
         if worth_keeping(len(self.rows)):
-            first = read_images(self.rows.files[:1].tolist(), size)[0]
-            _check_memory(len(self.rows), first, self.source)
+            first = first_image(list(self.rows.files), size)
+            if first is not None: _check_memory(len(self.rows), first, self.source)
         return read_images(list(self.rows.files), size, cache, f'{self.source.resolve().stem}-{size or "full"}px')
 
     def sets(self, size=None, task=None, cache=None):
@@ -53,7 +54,7 @@ class Listing:
         classes = tuple(self.classes or _seen_classes(rows[rows.split == 'train']))
         _check_labels(scored, classes, task, self.source)
         images = self.images(size, cache)
-        channels = self.channels or default_channels(images.shape[3])
+        channels = self.channels or _channels(rows.files[0], images.shape[3])
         sets = {}
         for split, at in rows.groupby('split', sort=False).groups.items():
             part = rows.loc[at]
@@ -81,6 +82,11 @@ class Listing:
 def _stretch(images, at):
     "`images[at]`, without a copy where `at` is a stretch"
     return images[at[0]:at[-1] + 1] if at[-1] - at[0] + 1 == len(at) else images[at]
+
+def _channels(files, n):
+    "Names of `n` channels: those that the file gives, or those of nothing known"
+    named = channel_names(files) if isinstance(files, Path) else None
+    return named if named and len(named) == n else default_channels(n)
 
 def _seen_classes(rows):
     "Sorted names; numbers in numerical order"
@@ -126,8 +132,6 @@ def _groups(rows, source):
     return rows.group.to_numpy(dtype=str)
 
 # %% ../../nbs/library/data/07_folders.ipynb #c013
-_suffixes = '.png', '.jpg', '.jpeg', '.tif', '.tiff'
-
 def visible(folder):
     "What lies in a folder and is not hidden, sorted"
     return sorted(p for p in folder.iterdir() if not p.name.startswith(('.', '__MACOSX')))
@@ -137,8 +141,8 @@ def folders_in(folder):
     return [p for p in visible(folder) if p.is_dir()]
 
 def is_image(file):
-    "Whether there is such a file and its name is that of a PNG, JPEG or TIFF"
-    return file.suffix.lower() in _suffixes and file.is_file()
+    "Whether there is such a file and its name is that of an image that is read"
+    return file.suffix.lower() in image_suffixes and file.is_file()
 
 def files_below(folder):
     "All files of a folder and its folders that are not hidden, in order"
@@ -231,8 +235,8 @@ def list_folders(folder):
     "The images of a folder per class, or of split folders that hold a folder per class"
     has_splits = any(split_name(p.name) == 'train' for p in folders_in(folder))
     others = [f for f in files_below(folder) if not is_image(f)]
-    if others:
-        warnings.warn(f'{folder}: {len(others)} files that are not PNG, JPEG or TIFF are left out, for one {others[0]}')
+    note = left_out(others, len(images_below(folder)), folder)
+    if note: warnings.warn(note)
     rows = []
     for top in folders_in(folder) if has_splits else [folder]:
         split = split_name(top.name) if has_splits else 'train'
@@ -241,7 +245,7 @@ def list_folders(folder):
             continue
         for c in _class_folders(top): rows += [(f, (c.name,), split) for f in images_below(c)]
     rows = pd.DataFrame(rows, columns=['files', 'labels', 'split'])
-    if rows.empty: raise SourceError(f'{folder}: holds no PNG, JPEG or TIFF images')
+    if rows.empty: raise SourceError(f'{folder}: holds no images such as PNG, JPEG or TIFF')
     return by_folder(folder, rows)
 
 def _class_folders(top):

@@ -48,6 +48,15 @@ class Seen:
         groups = self.groups.union(*(o.groups for o in others))
         return Seen(hashes, groups)
 
+    def as_json(self):
+        "What JSON can hold, and what has the same text every time: sorted lists of `hashes` and `groups`"
+        return dict(hashes=sorted(self.hashes), groups=sorted(self.groups))
+
+    @classmethod
+    def from_json(cls, record):
+        "What `as_json` gave"
+        return cls(frozenset(record['hashes']), frozenset(record['groups']))
+
 def seen(*sets):
     """What is seen by fitting on these image sets: their images, their groups, and all that the generators of synthetic
     ones had seen"""
