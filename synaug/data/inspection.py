@@ -80,6 +80,9 @@ def _copies_table(d):
 
 # %% ../../nbs/library/data/11_inspection.ipynb #c015
 def _notes(d):
+    if all(s.groups is None for s in d.splits().values()):
+        yield ('no groups: do several images show one patient, animal, slide or plate? Then scores come out too good. Say '
+               'so in a column of a table (--group COLUMN) or in train_groups of an npz')
     brightest = max(int(s.images.max(initial=0)) for s in d.splits().values())
     if brightest < d.train.max_value/4:
         yield f'the brightest pixel is {brightest} of {d.train.max_value}: rescale the images, models see all of it'
@@ -100,7 +103,7 @@ def inspect(source, console=None, **options):
     say(f'layout: {layout}', None)
     for table in _split_table(d), _class_table(d), _channel_table(d), _copies_table(d):
         if table.row_count: console.print(table)
-    for note in [*(str(w.message) for w in told), *_notes(d)]: say(f'note: {note}', 'yellow')
+    for note in dict.fromkeys([*(str(w.message) for w in told), *_notes(d)]): say(f'note: {note}', 'yellow')
     found = problems(d)
     for p in found: say(f'problem: {p}', 'bold red')
     if not found: say('no problems', 'green')
