@@ -117,7 +117,7 @@ def load(source,            # 'simulate', or the path of an npz, a CSV or a fold
     columns = Columns(label=label_column, group=group_column, split=split_column)
     if str(source) == 'simulate':
         given = dict(size=size, min_images=min_images, task=task, split=split, target=target)
-        given |= {k: v or None for k, v in columns._asdict().items()}
+        given |= {f'{k}_column': v or None for k, v in columns._asdict().items()}
         d = _simulated({k: v for k, v in given.items() if v is not None} | dict(seed=seed) | options)
         d = replace(d, name=name or d.name)
         return d.check() if check else d
