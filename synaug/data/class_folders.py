@@ -245,10 +245,14 @@ def list_folders(folder):
     there = files_below(folder)
     images = [f for f in there if is_image(f)]
     if not images: raise SourceError(f'{folder}: holds no PNG, JPEG or TIFF images')
-    _say_others(folder, [f for f in there if not is_image(f)])
+    tables = [f for f in there if f.suffix.lower() in ('.csv', '.tsv', '.xls', '.xlsx')]
+    _say_others(folder, tables, [f for f in there if not is_image(f) and f not in tables])
     places, files, channels = joined_channels(folder, without_masks(folder, images))
     tree = Tree(folder, places)
-    rows = split_rows(tree, unwrapped(tree, folder), folder)
+    try: rows = split_rows(tree, unwrapped(tree, folder), folder)
+    except SourceError as e:
+        if not tables: raise
+        raise SourceError(f'{e}; {tables[0]} lies beside them: give it as the source if it has the labels') from None
     rows = pd.DataFrame(rows, columns=['place', 'labels', 'split', 'group', 'folder'])
     rows = add_groups(rows, folder)
     file_of = dict(zip(places, files))
@@ -258,12 +262,10 @@ def list_folders(folder):
 _groups_from = ('the folders that hold the images; list the images in a manifest.csv with the columns path,label to do '
                 'without groups')
 
-def _say_others(folder, others):
+def _say_others(folder, tables, others):
     "Notes of tables and other files that are no images"
-    tables = [f for f in others if f.suffix.lower() in ('.csv', '.tsv', '.xls', '.xlsx')]
     if tables:
         warnings.warn(f'{folder}: {tables[0].relative_to(folder)} lies beside the images and is not read; if it holds '
-                      f'labels, patients or splits, give it as the source')
-    others = [f for f in others if f not in tables]
+                      'labels, patients or splits, give it as the source')
     if others:
         warnings.warn(f'{folder}: {len(others)} files that are not PNG, JPEG or TIFF are left out, for one {others[0]}')

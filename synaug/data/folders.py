@@ -14,12 +14,13 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from PIL import Image
 from psutil import virtual_memory
 
 from .files import read_images, worth_keeping
 from .images import ImageSet, default_channels
 from .splits import split_name
-from ..errors import LabelError, SourceError, reason
+from ..errors import ImageError, LabelError, SourceError, reason
 
 # %% ../../nbs/library/data/07_folders.ipynb #c008
 @dataclass(frozen=True, eq=False)
@@ -105,8 +106,6 @@ def _groups(rows, source):
     return rows.group.to_numpy(dtype=str)
 
 # %% ../../nbs/library/data/07_folders.ipynb #c010c
-_large = 4096      # pixels across: more is a scan
-
 def _check_labels(rows, classes, task, source):
     for row in rows.itertuples():
         unknown = set(row.labels) - set(classes)
@@ -122,6 +121,21 @@ def _check_files(rows, source):
     for files, where in zip(rows.files, rows['where']):
         for f in files if isinstance(files, tuple) else (files,):
             if not getattr(f, 'file', f).is_file(): raise SourceError(f'{source}: {where}: there is no file {f}')
+            if isinstance(f, Path) and f.stat().st_size > _bytes_of_a_scan: _check_scan(f)
+
+_large = 4096                   # pixels across: more is a scan
+_bytes_of_a_scan = 2**16        # fewer cannot hold as many pixels as Pillow warns of
+
+def _check_scan(file):
+    "ImageError if there are more pixels in a file than an image may have that is one sample"
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', Image.DecompressionBombWarning)
+        try: Image.open(file).close()
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
+            pixels = int(re.search(r'\d+', str(e))[0])
+            raise ImageError(f'{file}: {pixels/1e6:.0f} million pixels are too many for one sample; cut it into tiles, each '
+                             'in the folder of its class, or save it smaller') from None
+        except Exception: pass          # what it is instead, reading it will tell
 
 def _check_memory(n, image, source):
     "SourceError if `n` images like this one exceed the memory of the machine"

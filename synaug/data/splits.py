@@ -89,12 +89,15 @@ def _by_image(strata, fractions, rng):
     return [np.sort(part) for part in np.split(order, ends)]
 
 def _by_deficit(content, fractions, order):
-    "Part of each group: in the given order, each goes where most is missing"
+    "Part of each group: in the given order, each goes where most is missing, the last ones where nothing is yet"
     weight = content.sum(1)/content.sum()
     missing = np.array(fractions, float)
     part = np.empty(len(content), int)
-    for u in order:
-        part[u] = missing.argmax()
+    empty = set(range(len(fractions)))
+    for i, u in enumerate(order):
+        candidates = sorted(empty) if len(order) - i <= len(empty) else list(range(len(fractions)))
+        part[u] = max(candidates, key=lambda p: missing[p])
+        empty.discard(part[u])
         missing[part[u]] -= weight[u]
     return part
 
