@@ -120,12 +120,14 @@ def _by_image(files, kind):
         images[place if found else f][found['channel'].lower() if found else None] = f
     return images
 
-def _by_folder(files):
-    "place of an image -> channel -> its file, by the folder the files lie in"
+def _by_folder(source, files):
+    "place of an image -> channel -> its file, by a folder that the files lie in"
     images = defaultdict(dict)
     for f in files:
-        found = _channel_folder.fullmatch(f.parent.name)
-        images[f.parent.parent/f.name if found else f][found['channel'].lower() if found else None] = f
+        folders = f.relative_to(source).parts[:-1]
+        at = next((i for i, name in enumerate(folders) if _channel_folder.fullmatch(name)), None)
+        if at is None: images[f][None] = f
+        else: images[source.joinpath(*folders[:at], *folders[at + 1:], f.name)][folders[at].lower()] = f
     return images
 
 # %% ../../nbs/library/data/08_companions.ipynb #k015
@@ -138,7 +140,7 @@ def channel_order(channel):
 def joined_channels(source, files):
     """(places, files, channels): where each image is, its one file or the tuple of its channels, and the names of these,
     else None. SourceError if a channel of an image is missing"""
-    readings = [_by_image(files, kind) for kind in _kinds_of_channel] + [_by_folder(files)]
+    readings = [_by_image(files, kind) for kind in _kinds_of_channel] + [_by_folder(source, files)]
     for images in readings:
         sets = Counter(frozenset(found) for found in images.values())
         channels, n = sets.most_common(1)[0]
