@@ -1,11 +1,14 @@
 "Folders as people have them: wrapped, split, folded, with masks, channels and patients; read rightly, or refused"
 import warnings
+from io import StringIO
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
+from synaug.data.inspection import inspect
 from synaug.data.sources import load
 from synaug.errors import ImageError, LabelError, LeakError, SourceError
 
@@ -57,6 +60,7 @@ def both(*tops): return [f'{top}/{c}' for top in tops for c in ('benign', 'malig
     (both('ISIC_2019_Training', 'ISIC_2019_Validation', 'ISIC_2019_Test'), 'splits are'),
     (both('brain-train', 'brain-val', 'brain-test'), 'splits are'),
     (both('trainset', 'devset', 'testset'), 'splits are'),
+    (both('C_NMC_training_data/fold_0', 'C_NMC_val', 'C_NMC_test_prelim_phase_data'), 'splits are'),
     (both('entrenamiento', 'validación', 'prueba'), 'splits are'),
     (both('apprentissage', 'validation', 'test'), 'splits are'),
     (both('训练集', '验证集', '测试集'), 'splits are'),
@@ -165,6 +169,19 @@ def test_a_split_and_a_class_in_one_name(tmp_path):
     (['train/cells', 'val/cells', 'test/cells'], 'fewer than 2 classes, cells')])
 def test_one_class_is_refused(tmp_path, places, says):
     with pytest.raises(LabelError, match=says): read(write(tmp_path, *places))
+    assert f'{says}: nothing to tell apart' in inspect(tmp_path, Console(file=StringIO()))
+
+
+@pytest.mark.parametrize('patients', [['P1', 'P2', 'P3'], ['001', '002', '003'], ['SOB_B_14-1', 'SOB_B_14-2', 'SOB_B_15-3']])
+def test_patients_of_one_class_are_no_classes(tmp_path, patients):
+    with pytest.raises(SourceError, match='cells, with P1|cells, with 001|cells, with SOB'):
+        load(write(tmp_path, *(f'cells/{p}' for p in patients)))
+    if patients[0] == '001': assert load(tmp_path/'cells').train.n_classes == 3        # asked for by name
+
+
+def test_a_class_spelled_otherwise_is_refused(tmp_path):
+    with pytest.raises(LabelError, match="'NORMAL' is not among the classes .*: Normal, Sick; rename"):
+        load(write(tmp_path, 'train/Normal', 'train/Sick', 'test/NORMAL', 'test/Sick'))
 
 
 @pytest.mark.parametrize('places', [['0.png', '1.png'], ['images'], ['train/images', 'test/images'], ['train', 'val']])
@@ -247,7 +264,7 @@ def test_masks_are_no_images(tmp_path, image, mask):
 @pytest.mark.parametrize('name, channels', [
     ('{c}/B{i}_s1_{w}.tif', ['w1', 'w2', 'w3']), ('{c}/{i}_{w}.png', ['red', 'green', 'blue']), ('{c}/{i}_{w}.tif', ['ch00', 'ch01']),
     ('{c}/{i}_{w}.tif', ['DAPI', 'GFP']), ('{c}/{w}-{i}.tif', ['C1', 'C2']), ('{c}/well{i}-{w}.tif', ['ch1', 'ch2', 'ch3', 'ch4']),
-    ('{c}/{w}/{i}.tif', ['DAPI', 'FITC']), ('{w}/{c}/{i}.tif', ['DAPI', 'Cy5']), ('train/{c}/{i}_{w}.jpg', ['red', 'green', 'blue', 'yellow']),
+    ('{c}/{w}/{i}.tif', ['DAPI', 'FITC']), ('{w}/{c}/{i}.tif', ['Cy5', 'DAPI']), ('train/{c}/{i}_{w}.jpg', ['red', 'green', 'blue', 'yellow']),
     ('{c}/r01c{i}f01p01-{w}sk1fk1fl1.tif', ['ch1', 'ch2'])])
 def test_files_of_channels_are_joined(tmp_path, name, channels):
     names = [name.format(c=c, i=i, w=w) for c in ('DMSO', 'taxol') for i in range(10, 22) for w in channels]

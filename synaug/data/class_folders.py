@@ -17,6 +17,36 @@ from .splits import is_split, name_words, split_name
 from ..errors import LabelError, SourceError
 
 # %% ../../nbs/library/data/08_class_folders.ipynb #f006
+_persons = set('patient patients pat subject subj donor case slide plate animal mouse lesion specimen individual '
+               'participant person proband'.split())
+_folds = set('fold folds cv split kfold'.split())
+_parts = set('part parts chunk shard images image img folder batch archive zip'.split())
+_series = set('p sub s id well site centre center hospital clinic scanner session visit day week run experiment exp rep '
+              'replicate dish set group magnification level'.split())
+
+def _some(names, most=4):
+    "A few names in their order, and how many more there are"
+    names = sorted(names)
+    rest = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(map(str, names[:most])) + rest
+
+def _numbered(names, words):
+    "Whether every name is one of the words with a number or letter, such as `patient_07`, `Plate B`, `set_images_part_1`"
+    def word(name):
+        said = name_words(name)
+        while len(said) > 1 and (said[-1].isdigit() or len(said[-1]) == 1): said = said[:-1]
+        return said[-1] if len(said) < len(name_words(name)) else ''
+    return bool(names) and all(word(name) in words for name in names)
+
+def _look_like_ids(names):
+    "Whether these are names of persons, slides and the like rather than of classes"
+    if _numbered(names, _persons | _folds | _parts | _series): return True
+    numbers = [re.findall(r'\d+', name) for name in names]
+    longest = [max(map(len, found), default=0) for found in numbers]
+    several = all(len(found) > 1 for found in numbers) and min(longest, default=0) > 1
+    return len(names) > 1 and (several or min(longest) > 2) or len(names) > 2 and set(longest) == {2}
+
+# %% ../../nbs/library/data/08_class_folders.ipynb #f009
 class Tree:
     "Images by the folders they lie in: `loose[folder]` directly, `inner[folder]` the folders in it with images below"
 
@@ -41,32 +71,14 @@ def unwrapped(tree, folder):
         only = tree.inner[top][0]
         if is_split(only.name) or not (tree.inner[only] or is_container(only.name)): break
         top = only
-    if top != folder: warnings.warn(f'{folder}: read from {top}: no other folder holds images')
+    if top == folder: return top
+    names = [p.name for p in tree.inner[top]]
+    alike = len({re.sub(r'\d+', '', name) for name in names}) == 1
+    if alike and len(names) > 2 and _look_like_ids(names) and not any(tree.inner[p] for p in tree.inner[top]):
+        raise SourceError(f'{folder}: holds one folder, {top.name}, with {_some(names)}: if these are classes, give {top} as '
+                          'the source; if they are patients, put a folder per class around them')
+    warnings.warn(f'{folder}: read from {top}: no other folder holds images')
     return top
-
-# %% ../../nbs/library/data/08_class_folders.ipynb #f009
-_persons = set('patient patients pat subject subj donor case slide plate animal mouse lesion specimen individual '
-               'participant person proband'.split())
-_folds = set('fold folds cv split kfold'.split())
-_parts = set('part parts chunk shard images image img folder batch archive zip'.split())
-_series = set('p sub s id well site centre center hospital clinic scanner session visit day week run experiment exp rep '
-              'replicate dish set group magnification level'.split())
-
-def _numbered(names, words):
-    "Whether every name is one of the words with a number or letter, such as `patient_07`, `Plate B`, `set_images_part_1`"
-    def word(name):
-        said = name_words(name)
-        while len(said) > 1 and (said[-1].isdigit() or len(said[-1]) == 1): said = said[:-1]
-        return said[-1] if len(said) < len(name_words(name)) else ''
-    return bool(names) and all(word(name) in words for name in names)
-
-def _look_like_ids(names):
-    "Whether these are names of persons, slides and the like rather than of classes"
-    if _numbered(names, _persons | _folds | _parts | _series): return True
-    numbers = [re.findall(r'\d+', name) for name in names]
-    longest = [max(map(len, found), default=0) for found in numbers]
-    several = all(len(found) > 1 for found in numbers) and min(longest, default=0) > 1
-    return len(names) > 1 and (several or min(longest) > 2) or len(names) > 2 and set(longest) == {2}
 
 # %% ../../nbs/library/data/08_class_folders.ipynb #f012
 def _names_in(tree, folders):
@@ -93,12 +105,6 @@ def holds_classes(tree, folders):
                           f'which are the classes? give one of them as the source, name them train, val and test, or '
                           'list the images in a manifest.csv with the columns path,label,group')
     return False
-
-def _some(names, most=4):
-    "A few names in their order, and how many more there are"
-    names = sorted(names)
-    rest = f' and {len(names) - most} more' if len(names) > most else ''
-    return ', '.join(map(str, names[:most])) + rest
 
 # %% ../../nbs/library/data/08_class_folders.ipynb #f014
 def _within(folder, place):
@@ -151,7 +157,8 @@ def class_rows(tree, at, folders, split):
 def _wraps(tree, only, at):
     "Whether the only folder in another is no class, but holds them"
     again = only.name.casefold() == at.name.casefold() or split_name(only.name) == split_name(at.name)
-    return bool(tree.inner[only]) and (again or is_container(only.name)) or is_container(only.name)
+    part = _numbered([only.name], _folds | _parts)
+    return is_container(only.name) or bool(tree.inner[only]) and (again or part)
 
 def _rows_of_folds(tree, at, folders, split):
     "Rows of the classes in folds, sites, patients: these are groups, but for parts, and two folds, which are joined"
@@ -198,11 +205,13 @@ def named_splits(folders):
     "folder -> split of those that are named as one; names that differ only in such a word count where one is train"
     named = {p: split_name(p.name) for p in folders if is_split(p.name)}
     if named: return named
-    found = defaultdict(dict)
+    found, said = defaultdict(dict), {}
     for p in folders:
         words = name_words(p.name)
         own = [w for w in words if is_split(w)]
-        if len(own) == 1: found[tuple(w for w in words if w not in own)][p] = split_name(own[0])
+        if len(own) == 1: said[p] = found[tuple(w for w in words if w not in own)][p] = split_name(own[0])
+    once = len(set(said.values())) == len(said) == len(folders) > 1
+    if once and 'train' in said.values(): return said
     both = [here for here in found.values() if 'train' in here.values()]
     if len(both) > 1:
         names = [p.name for here in both for p in here]

@@ -111,7 +111,7 @@ def _check_labels(rows, classes, task, source):
         unknown = set(row.labels) - set(classes)
         if unknown:
             raise LabelError(f'{source}: {row.where}: label {min(unknown)!r} is not among the classes '
-                             f'of the training images: {", ".join(classes)}')
+                             f'of the training images: {", ".join(classes)}; rename it, or leave these images out')
         if task == 'multi-class' and len(row.labels) != 1:
             raise LabelError(f"{source}: {row.where}: {len(row.labels) or 'no'} labels for one image; "
                              "give exactly one, put unlabelled images into split 'pool', or load with "
