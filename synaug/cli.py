@@ -230,7 +230,8 @@ def base(
     pairs = [kind_and_source(pool) for pool in pools]
     settings = dict(size=size, autoencoder_steps=autoencoder_steps, steps=steps)
     for name, value in settings.items(): check_parameter(name, value)
-    from synaug.generators.text_to_image import SmallDiffusion, read_pool, save
+    from synaug.data.sources import read_pool
+    from synaug.generators.text_to_image import SmallDiffusion, save
     began = time.time()
     sets = [(kind, s) for kind, source in pairs for s in read_pool(source)]
     save(SmallDiffusion.fit(sets, seed=seed, **settings), out)

@@ -26,6 +26,7 @@ from .classifiers.train import Trained, train
 from .curation import curated
 from .data.images import Dataset, ImageSet
 from .data.seen import check_unseen, fingerprint, image_hashes, seen
+from .data.sources import read_pool
 from .errors import ArmError, AuditError
 from .evaluation import choose_thresholds, score_splits
 from .generators import latent, lora, pixel, text_to_image
@@ -272,7 +273,7 @@ def pools(self: Replicate, folder='', scale=1.):
     """`ImageSet`s without labels: the pool of the data, and those of a file or folder, with the data's channel names;
     and the scale of each, pixels of a generated image per pixel of its own. LeakError if one holds a scored image"""
     own = [self.data.pool] if self.data.pool else []
-    further = [s.unlabelled() for s in text_to_image.read_pool(folder)] if folder else []
+    further = [s.unlabelled() for s in read_pool(folder)] if folder else []
     channels = self.data.train.channels
     further = [replace(s, channels=channels) if s.n_channels == len(channels) else s for s in further]
     found = own + further

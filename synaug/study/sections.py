@@ -118,6 +118,15 @@ def difference_figures(self: Report):
     self.each_point(lambda point: display(plots.differences(point.verdict, self.metric, margin=self.margin)))
 
 @patch
+def gap_figures(self: Report):
+    "How much better validation looks than test"
+    if not self.compared or self.crowded or not {'val', 'test'} <= set(self.splits): return
+    say('## The gap\n\nHow much better validation looks than test. '
+        'A training regime that only helps validation widens it.')
+    self.each_point(lambda point: display(plots.gap_plot(point.rows, self.metric, self.baseline, self.margin)))
+
+# %% ../../nbs/library/study/11_sections.ipynb #c018c
+@patch
 def other_test_images(self: Report):
     "Intervals over replicates and test images, where predictions were kept"
     try: intervals = group_intervals(self.folder, self.main) if self.compared else None
@@ -141,14 +150,6 @@ def other_test_images(self: Report):
         columns = ['arm', f'difference on {self.main}', f'these {unit}', f'other {unit} too']
         table(pd.DataFrame(lines, columns=columns))
     self.each_point(at)
-
-@patch
-def gap_figures(self: Report):
-    "How much better validation looks than test"
-    if not self.compared or self.crowded or not {'val', 'test'} <= set(self.splits): return
-    say('## The gap\n\nHow much better validation looks than test. '
-        'A training regime that only helps validation widens it.')
-    self.each_point(lambda point: display(plots.gap_plot(point.rows, self.metric, self.baseline, self.margin)))
 
 # %% ../../nbs/library/study/11_sections.ipynb #c020
 @patch
@@ -196,6 +197,7 @@ def audit_page(rows):
     for sentence in not_measured(rows): say(sentence)
     if lines: display(audit_figure(rows))
 
+# %% ../../nbs/library/study/11_sections.ipynb #c024d
 @patch
 def pictures(self: Report, file):
     "`file` of the first run of every point of the grid"
