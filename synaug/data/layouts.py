@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from .class_folders import list_folders
 from .files import Plane, file_identity, kept_array, worth_keeping
-from .folders import (
-    Listing, by_folder, folders_in, images_below, is_image, list_folders, visible)
+from .folders import Listing, by_folder, folders_in, images_below, is_image, visible
 from .kaggle import kaggle_file, list_kaggle, list_single_cells, single_cell_file
 from .manifests import Columns, list_class_folders, list_manifest, manifest_file
 from .npz import Npz
-from .splits import split_name
+from .splits import is_split, split_name
 from ..errors import SourceError, reason
 
 # %% ../../nbs/library/data/09_layouts.ipynb #c008
@@ -108,17 +108,23 @@ def _nuclei(mask):
 
 # %% ../../nbs/library/data/09_layouts.ipynb #c016
 def _chip_folder(path):
-    "`path` if it has folders good and bad of images named by date, not too deep"
+    "`path` if its images lie in folders good and bad, not too deep, and nearly all are named by a date"
     if not path.is_dir() or (path/'manifest.csv').is_file(): return None
-    quality = {p.name.lower(): p for p in _down_to(path, 3, '*') if p.name.lower() in ('good', 'bad') and p.is_dir()}
-    dated = [_first_is_dated(p) for p in quality.values()]
-    return path if len(dated) == 2 and all(dated) else None
+    quality = [p for p in _down_to(path, 3, '*') if p.name.lower() in ('good', 'bad') and p.is_dir()]
+    if {p.name.lower() for p in quality} != {'good', 'bad'}: return None
+    beside = {q.name for p in quality for q in folders_in(p.parent) if q not in quality and not is_split(q.name)}
+    names = [f.name for p in quality for f in p.iterdir() if is_image(f)]
+    dated = sum(_day(name) is not None for name in names)
+    return path if not beside and names and dated > .9*len(names) else None
 
-def _first_is_dated(folder):
-    "Whether a folder holds images, and the name of the first begins with a date"
-    first = next((f.name for f in folder.iterdir() if is_image(f)), '')
-    return re.match(r'\d{6}_', first) is not None
+def _day(name):
+    "The day that a name such as 200131_4.png begins with, as 2020-01-31; None if it begins with none"
+    if not re.match(r'\d{6}_', name): return None
+    try: day = datetime.strptime(name[:6], '%y%m%d')
+    except ValueError: return None
+    return day.strftime('%Y-%m-%d') if datetime(2000, 1, 1) <= day <= datetime.now() else None
 
+# %% ../../nbs/library/data/09_layouts.ipynb #s16
 def list_chip(path, split=None):
     "The images of the Organ-on-a-Chip set; groups are dates, unless split='shipped'"
     rows = []
@@ -133,7 +139,10 @@ def list_chip(path, split=None):
         _warn_straddling(rows, path)
         listed = by_folder(path, rows, split=rows.shipped)
     else: listed = by_folder(path, rows, split='train', group=rows.date)
-    return Listing(path, listed.rows, sheet=_sheet(path))
+    return Listing(path, listed.rows, sheet=_sheet(path), groups_from=_dates_from)
+
+_dates_from = ('dates YYMMDD at the beginning of the file names; to do without groups, list the images in a manifest.csv '
+               'with the columns path,label')
 
 def _sheet(path):
     "The first table in a folder or up to two levels down, None without any"
@@ -142,10 +151,11 @@ def _sheet(path):
 
 def _date(file):
     "The day a chip's image was taken, as 2020-01-31"
-    try: return datetime.strptime(file.name[:6], '%y%m%d').strftime('%Y-%m-%d')
-    except ValueError:
+    day = _day(file.name)
+    if day is None:
         raise SourceError(f'{file}: the name does not start with a date YYMMDD; '
-                          'rename it, or list all images in a manifest.csv') from None
+                          'rename it, or list all images in a manifest.csv')
+    return day
 
 def _warn_straddling(rows, path):
     within = rows.groupby('date').shipped.agg(set)

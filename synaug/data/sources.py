@@ -25,7 +25,7 @@ from .npz import read_npz
 from .seen import disjoint_pairs, image_hashes, seen
 from .simulate import simulate
 from .splits import split_by_group, split_name
-from ..errors import ImageError, LabelError, LeakError, SourceError, naming
+from ..errors import ImageError, LabelError, LeakError, SourceError
 
 # %% ../../nbs/library/data/10_sources.ipynb #c009
 def _keep_classes(sets, fewest, source):
@@ -68,8 +68,8 @@ def _joined(copies, groups):
 # %% ../../nbs/library/data/10_sources.ipynb #c013
 _fractions = dict(train=.7, val=.1, test=.2)
 
-def _dataset(name, sets, seed):
-    "A `Dataset`; the splits it lacks are taken from train"
+def _dataset(name, sets, seed, groups_from=''):
+    "A `Dataset`; the splits it lacks are taken from train. An error about its groups says where they are from"
     depths = {str(s.images.dtype): n for n, s in sets.items()}
     if len(depths) > 1:
         found = ', '.join(f'{n} is {d}' for d, n in depths.items())
@@ -77,7 +77,8 @@ def _dataset(name, sets, seed):
     parts = ['train', *(n for n in ('val', 'test') if n not in sets)]
     if len(parts) > 1:
         share = np.array([_fractions[p] for p in parts])
-        with naming(name): sets = sets | dict(zip(parts, _split(sets['train'], share/share.sum(), seed)))
+        try: sets = sets | dict(zip(parts, _split(sets['train'], share/share.sum(), seed)))
+        except LeakError as e: raise LeakError(f'{name}: {e}' + (f'; groups are {groups_from}' if groups_from else '')) from e
         if 'pool' in sets: sets['pool'] = _apart(sets['pool'], [sets[p] for p in parts[1:]], name)
     own = {n: sets.get(n) for n in ('train', 'val', 'test', 'pool')}
     return Dataset(name, **own, shifts={n: s for n, s in sets.items() if n not in own})
@@ -132,7 +133,8 @@ def load(source,            # 'simulate', or the path of an npz, a CSV or a fold
                           'a data set also needs train_images and train_labels')
     _warn_contradictions(sets, found, path)
     sets = _keep_classes(sets, layout.fewest if min_images is None else min_images, path)
-    d = _dataset(name or (path.resolve().name if path.is_dir() else path.stem), sets, seed)
+    groups_from = found.groups_from if isinstance(found, Listing) else ''
+    d = _dataset(name or (path.resolve().name if path.is_dir() else path.stem), sets, seed, groups_from)
     return _checked(d, found, size, cache) if check else d
 
 # %% ../../nbs/library/data/10_sources.ipynb #s18
