@@ -480,3 +480,47 @@ def test_columns_of_what_is_no_table(tmp_path):
     np.savez(tmp_path/'a.npz', train_images=np.zeros((4, 8, 8), np.uint8), train_labels=np.arange(4) % 2)
     with pytest.raises(SourceError, match='label_column=dx: MedMNIST'): load(tmp_path/'a.npz', label_column='dx')
     with pytest.raises(SourceError, match='label_column'): load('simulate', label_column='dx')
+
+
+# What else lies there
+
+def test_a_table_of_pixels_is_not_read_whole(tmp_path, monkeypatch):
+    ham(tmp_path)
+    rows = [dict(zip([f'pixel{k:04}' for k in range(40)], range(40))) | dict(label=i % 2) for i in range(5000)]
+    table(tmp_path/'hmnist_28_28_L.csv', rows)
+    seen = {}
+    from synaug.data import manifests
+    read = manifests.read_table
+
+    def counted(file, most=None):
+        found = read(file, most)
+        seen[file.name] = max(len(found), seen.get(file.name, 0))
+        return found
+    monkeypatch.setattr(manifests, 'read_table', counted)
+    d, _ = told(tmp_path)
+    assert counts(d) == dict(mel=20, nv=20) and seen['hmnist_28_28_L.csv'] < 1001
+
+
+@pytest.mark.parametrize('cells', [('0', '1', '2'), ('a', 'b', 'c')])
+def test_splits_without_train_are_refused(thirty, cells):
+    folder, rows = thirty
+    file = table(folder/'labels.csv', [row | dict(split=cells[i % 3]) for i, row in enumerate(rows)])
+    with pytest.raises(SourceError, match='and no train.*--split none'): load(file)
+    assert len(told(file, split_column='none')[0].train) == 21
+
+
+def test_a_study_takes_the_columns(thirty):
+    from synaug.study.checks import check_data
+    from synaug.study.file import read_study
+    folder, rows = thirty
+    rows = [row | dict(dx='ab'[i // 2 % 2], patient=i // 3, site=i % 5) for i, row in enumerate(rows)]
+    file = table(folder/'labels.csv', rows)
+    settings = [f'source={file}', 'label_column=dx', 'group_column=none', 'split_column=none', 'labels_per_class=3']
+    study = read_study('your-images', [*settings, 'arms=[real]'], 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        (found,) = check_data(study).values()
+        expected = load(file, label_column='dx', group_column='none', split_column='none')
+        with pytest.raises(SourceError, match='label_column=nowhere'):
+            check_data(read_study('your-images', [*settings[:1], 'label_column=nowhere'], 1))
+    assert found == expected.fingerprint() and expected.train.classes == ('a', 'b')

@@ -24,8 +24,9 @@ from .class_folders import list_folders
 from .companions import joined_channels
 from .folders import Listing, folders_in, images_below, visible
 from .splits import is_split, split_name
-from .tables import (
-    FILE_WORDS, LABEL_WORDS, SPLIT_WORDS, first_named, group_rank, is_missing, label_lists, plain, read_table)
+from synaug.data.tables import (
+    FILE_WORDS, LABEL_WORDS, SPLIT_WORDS, first_named, group_rank, is_missing, label_lists, label_named, plain,
+    read_table)
 from ..errors import LabelError, LeakError, SourceError, SynaugError
 
 # %% ../../nbs/library/data/08_manifests.ipynb #c008
@@ -191,8 +192,9 @@ def roles(table, finder, columns=Columns()):
     if not asked:
         label = first_named(rest, LABEL_WORDS)
         shares = None if label else one_hot_columns(table, rest)
-        if label: asked = [label]
-        elif shares: asked, one_hot = shares
+        label = label or label_named(rest)
+        if shares: asked, one_hot = shares
+        elif label: asked = [label]
         elif len(rest) == 1: asked = rest
     if not asked:
         raise SourceError(f'no column is called label, class, diagnosis or the like; found '
@@ -303,6 +305,9 @@ def row_splits(table, role, files, top):
     if role.split:
         cells = table[role.split].where(~table[role.split].map(is_missing), '')
         known = _splits_of(cells) or {text: text or 'train' for text in set(cells)}
+        if 'train' not in map(split_name, known.values()):
+            raise SourceError(f'split = {role.split} holds {", ".join(sorted(known)[:6])} and no train; write train, val '
+                              'and test, name another column with --split (split_column=), or --split none')
         said = [f'{s}: {", ".join(sorted(t for t in known if known[t] == s))}' for s in ('train', 'val', 'test')]
         is_plain = all(split_name(text) == split for text, split in known.items() if text)
         return cells.map(known).tolist(), [] if is_plain else [f'{role.split} is read as {"; ".join(said)}']
@@ -442,7 +447,7 @@ def tables_in(folder):
 def _roles_in(file, finder, columns):
     "The `Roles` of a table that lists images, None if it does not"
     try:
-        table = read_table(file)
+        table = read_table(file, most=1000)
         role = roles(table, finder, columns)
     except SynaugError: return None
     return role if not table.empty and _share_there(table, role.file[0], finder) >= .5 else None
@@ -552,13 +557,14 @@ def _known_beside(file, rows, finder, group, split, labelled):
     """(new columns of the rows, a sentence) of what a table says of their files, None if it says nothing of use; of
     rows that are `labelled` by a table, one with labels is another manifest, not a sheet"""
     try:
-        table = read_table(file)
+        table = read_table(file, most=1000)
         (name, *_), _ = file_columns(table, finder)
         rest = [c for c in table if c not in (name, 'where')]
-        if labelled and first_named(rest, LABEL_WORDS): return None
+        if labelled and label_named(rest): return None
         group, split = _group_column(table, rest, group, None), _split_column(table, rest, split)
     except SynaugError: return None
     if not (group or split): return None
+    table = read_table(file)
     try: at = {first_file(finder.find(text)): i for i, text in enumerate(table[name])}
     except SourceError as e:
         warnings.warn(f'{file}: has {group or split}, which is not used, as {e}')
