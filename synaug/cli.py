@@ -204,9 +204,10 @@ def inspect(source: Annotated[str, _Source]):
     from synaug.data.inspection import inspect
     from synaug.data.sources import load
     if inspect(source): raise typer.Exit(2)
-    print_near_duplicates(load(source))
+    with warnings.catch_warnings(action='ignore'): data = load(source)     # its notes were printed
+    print_near_duplicates(data)
 
-# %% ../nbs/library/90_cli.ipynb
+# %% ../nbs/library/90_cli.ipynb #264eec9b
 _Pools = typer.Argument(
     metavar='KIND=SOURCE...',
     help="What the images are, and where: 'stained tissue=tiles.npz'. Captions are made of the kind and the classes.")
