@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONTROLS', 'BATCHNORMS', 'generator_words', 'arm_kind', 'arm_words', 'arm_amount', 'is_control', 'arm_factors', 'Arm',
-           'parse']
+           'parse', 'compose', 'shuffled_twin']
 
 # %% ../nbs/library/04_arms.ipynb #c003
 import re
@@ -266,3 +266,27 @@ def parse(name):
     fields = dict(partner=None, rule='add') | _SCHEMES[scheme] | fields
     fields.pop('of', None)
     return Arm(name, **fields, amount=_amount(name, scheme, words, per_cent))
+
+# %% ../nbs/library/04_arms.ipynb #c027b
+def _reworded(arm, words):
+    "The name of an `Arm` with other words"
+    scheme, amount = arm.kind.split(':')[0], arm.name.removeprefix(arm.kind)
+    return parse(':'.join([scheme, *words]) + amount).name
+
+def compose(image, other):
+    """The name of the arm with the extra images of the arm `image`, trained as the arm `other` says. ArmError where
+    `other` has extra images of its own, or the two decide the same"""
+    image, other = parse(image), parse(other)
+    if other.partner is not None:
+        raise ArmError(f'arm {other.name} has extra images of its own: {image.name} cannot be put on top of it')
+    training = {field for field, _ in _TRAINING.values()}
+    says = {word: set_to for word, set_to in _fields().items() if set_to[0] in training}
+    told = [word for word, (field, value) in says.items() if getattr(other, field) == value]
+    words = arm_words(image.name)
+    return _reworded(image, [*words, *(word for word in told if word not in words)])
+
+def shuffled_twin(name):
+    "The name of the same arm with the labels of its synthetic images shuffled"
+    arm = parse(name)
+    kept = [word for word in arm_words(name) if _fields().get(word, ('', ''))[0] != 'labels']
+    return _reworded(arm, [*kept, 'shuffled'])

@@ -17,10 +17,10 @@ from io import BytesIO
 from pathlib import Path
 from PIL import Image
 
-from ..errors import RunFailed
+from ..errors import RunFailed, StudyError
 from ..store import write
 from .file import shipped
-from .ledger import collect, judge, read_settings
+from .ledger import collect, confirmed, judge, read_settings
 from .processes import execute_all, failure
 
 # %% ../../nbs/library/study/08_pages.ipynb #c005
@@ -75,9 +75,10 @@ def to_html(notebook, path, title):
 # %% ../../nbs/library/study/08_pages.ipynb #c012
 def write_report(out):
     """Write ledger.parquet, verdict.csv, report.ipynb and report.html of the study in `out` from its finished runs;
-    the path of the last. StudyError without a finished run, RunFailed if the report breaks"""
+    the path of the last. StudyError without a finished run (of a search: of its trial), RunFailed if the report breaks"""
     out, settings = Path(out).resolve(), read_settings(out)
     ledger = collect(out)
+    if confirmed(ledger).empty: raise StudyError(f'{out}: the search has confirmed nothing yet; let it end')
     write(out/'ledger.parquet', lambda p: ledger.to_parquet(p, index=False))
     write(out/'verdict.csv', lambda p: judge(ledger, settings).to_csv(p, index=False))
     part, codes = out/'report.part', []

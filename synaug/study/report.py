@@ -16,11 +16,11 @@ from pandas.io.formats.style import Styler
 from pathlib import Path
 from typing import NamedTuple
 
-from ..arms import is_control
+from ..arms import CONTROLS, is_control
 from ..audits.audit import audit_table
 from ..errors import LedgerError, SynaugError
 from ..plots.claims import claims_figure
-from .ledger import comparable, read_settings, read_verdict, varied
+from .ledger import comparable, confirmed, read_settings, read_verdict, varied
 from ..verdicts.claims import check_claims, testable
 from ..verdicts.planning import plan_study
 from ..verdicts.words import metric_name, summary_sentences
@@ -82,7 +82,7 @@ class Report:
         if folder is None: folder = next((f for f in ('.', '..') if (Path(f)/'study.yaml').exists()), '.')
         self.folder = Path(folder)
         self.settings = settings = read_settings(folder)
-        self.everything = pd.read_parquet(self.folder/'ledger.parquet')
+        self.everything = confirmed(pd.read_parquet(self.folder/'ledger.parquet'))
         self.verdict = read_verdict(folder)
         self.metric, self.baseline, self.margin = settings['metric'], settings['baseline'], settings['margin']
         self.grid = varied(settings)
@@ -155,7 +155,8 @@ def first_runs(self: Report, file):
 @patch
 def said(self: Report):
     "The verdicts in sentences"
-    return summary_sentences(self.verdict, metric=self.metric, split=self.main, margin=self.margin)
+    judged = dict(metric=self.metric, split=self.main, margin=self.margin)
+    return summary_sentences(self.verdict, **judged, controls=self.settings.get('controls', CONTROLS))
 
 @patch
 def headline(self: Report):
