@@ -214,9 +214,7 @@ def inspect(
     from synaug.data.sources import load
     columns = dict(label_column=label, group_column=group, split_column=split)
     if inspect(source, **columns): raise typer.Exit(2)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')         # told above
-        data = load(source, **columns)
+    with warnings.catch_warnings(action='ignore'): data = load(source, **columns)     # its notes were printed
     print_near_duplicates(data)
 
 # %% ../nbs/library/90_cli.ipynb #264eec9b

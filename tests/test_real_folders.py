@@ -66,7 +66,7 @@ def both(*tops): return [f'{top}/{c}' for top in tops for c in ('benign', 'malig
     (both('训练集', '验证集', '测试集'), 'splits are'),
     (both('train/images', 'val/images', 'test/images'), None),
     (both('train/train', 'val/val', 'test/test'), None),
-    ([f'{c}/{s}' for c in ('benign', 'malignant') for s in ('train', 'val', 'test')], 'the splits are the folders in them'),
+    ([f'{c}/{s}' for c in ('benign', 'malignant') for s in ('train', 'val', 'test')], 'splits are the folders in them'),
     ([f'{s}/{c}/img' for c in ('benign', 'malignant') for s in ('train', 'val', 'test')], None)])
 def test_splits_are_splits(tmp_path, places, said):
     data, notes = read(write(tmp_path, *places))
@@ -83,7 +83,8 @@ def test_a_wrapped_set_in_itself_is_read_once(tmp_path):
     assert any('splits of its own' in note for note in notes)
 
 
-@pytest.mark.parametrize('pool', ['unlabelled', 'Unlabeled', 'no_label', 'pool', 'NOT LABELLED', 'unlabeled_data', 'unsup'])
+@pytest.mark.parametrize('pool', [
+    'unlabelled', 'Unlabeled', 'no_label', 'pool', 'NOT LABELLED', 'unlabeled_data', 'unsup'])
 def test_a_pool_beside_classes(tmp_path, pool):
     data, notes = read(write(tmp_path, 'benign', 'malignant', pool, n=10))
     assert data.train.classes == ('benign', 'malignant') and len(data.pool) == 10 and data.pool.labels is None
@@ -100,12 +101,14 @@ def test_a_labelled_test_folder_beside_classes(tmp_path):
     ['benign', 'malignant', 'test'], ['benign', 'malignant', 'Test_Images'], [*both('train'), 'test'],
     [*both('train'), 'test/images'], ['benign', 'malignant', 'testing'], ['benign', 'malignant', 'val']])
 def test_unlabelled_images_to_test_on(tmp_path, places):
-    with pytest.raises(SourceError, match='no folder tells their class; rename .* to pool'): load(write(tmp_path, *places))
+    with pytest.raises(SourceError, match='no folder tells their class; rename .* to pool'):
+        read(write(tmp_path, *places))
 
 
 @pytest.mark.parametrize('folds', [
-    ['fold_0', 'fold_1', 'fold_2', 'fold_3'], ['Fold 1', 'Fold 2', 'Fold 3', 'Fold 4'], ['fold1', 'fold2', 'fold3', 'fold4'],
-    ['cv_a', 'cv_b', 'cv_c', 'cv_d'], ['site 1', 'site 2', 'site 3', 'site 4'], ['Plate_A', 'Plate_B', 'Plate_C', 'Plate_D'],
+    ['fold_0', 'fold_1', 'fold_2', 'fold_3'], ['Fold 1', 'Fold 2', 'Fold 3', 'Fold 4'], ['cv_a', 'cv_b', 'cv_c', 'cv_d'],
+    ['fold1', 'fold2', 'fold3', 'fold4'], ['site 1', 'site 2', 'site 3', 'site 4'],
+    ['Plate_A', 'Plate_B', 'Plate_C', 'Plate_D'],
     ['patient_1', 'patient_2', 'patient_3', 'patient_10'], ['10253', '8863', '9036', '12748'], ['P1', 'P2', 'P3', 'P4'],
     ['sub-01', 'sub-02', 'sub-03', 'sub-04'], ['TCGA-AA-3662', 'TCGA-AA-3664', 'TCGA-AZ-4615', 'TCGA-CK-5913']])
 def test_folders_that_hold_the_classes_are_groups(tmp_path, folds):
@@ -129,7 +132,8 @@ def test_numbered_classes_within_patients(tmp_path):
     assert len(set(data.train.groups) | set(data.val.groups) | set(data.test.groups)) == 6
 
 
-@pytest.mark.parametrize('parts', [['images_part_1', 'images_part_2'], ['fold_1', 'fold_2'], ['images_001', 'images_002']])
+@pytest.mark.parametrize('parts', [
+    ['images_part_1', 'images_part_2'], ['fold_1', 'fold_2'], ['images_001', 'images_002']])
 def test_parts_are_joined(tmp_path, parts):
     data, notes = read(write(tmp_path, *both(*parts)))
     assert sum(sizes(data).values()) == 32 and data.train.groups is None
@@ -145,7 +149,8 @@ def test_parts_without_classes_are_refused(tmp_path, tops):
 
 @pytest.mark.parametrize('tops', [
     ['grade_1', 'grade_2'], ['0', '1', '2'], ['type A', 'type B'], ['KL0', 'KL1'], ['n01440764', 'n01443537'],
-    ['001.ak47', '002.flag'], ['COVID-19', 'normal'], ['well differentiated', 'poorly differentiated'], ['HER2 [3+]', 'HER2 0'],
+    ['001.ak47', '002.flag'], ['COVID-19', 'normal'], ['well differentiated', 'poorly differentiated'],
+    ['HER2 [3+]', 'HER2 0'],
     ['mask', 'no_mask'], ['with_mask', 'without_mask'], ['slide', 'plate'], ['red', 'green', 'blue'], ['p53', 'p21'],
     ['day 1', 'day 2'], ['good', 'bad'], ['test tube', 'flask'], ['left', 'right'], ['none', 'Null'], ['nan', 'NA']])
 def test_classes_stay_classes(tmp_path, tops):
@@ -172,7 +177,8 @@ def test_one_class_is_refused(tmp_path, places, says):
     assert f'{says}: nothing to tell apart' in inspect(tmp_path, Console(file=StringIO()))
 
 
-@pytest.mark.parametrize('patients', [['P1', 'P2', 'P3'], ['001', '002', '003'], ['SOB_B_14-1', 'SOB_B_14-2', 'SOB_B_15-3']])
+@pytest.mark.parametrize('patients', [
+    ['P1', 'P2', 'P3'], ['001', '002', '003'], ['SOB_B_14-1', 'SOB_B_14-2', 'SOB_B_15-3']])
 def test_patients_of_one_class_are_no_classes(tmp_path, patients):
     with pytest.raises(SourceError, match='cells, with P1|cells, with 001|cells, with SOB'):
         load(write(tmp_path, *(f'cells/{p}' for p in patients)))
@@ -212,7 +218,8 @@ def test_patients_within_a_class(tmp_path, patient, below, above):
 
 
 def test_short_numbers_are_patients_of_their_class(tmp_path):
-    data, _ = read(write(tmp_path, *(f'{c}/{i}' for c in ('benign', 'malignant') for i in range(1, 6 + (c == 'benign'))), n=4))
+    numbered = [f'benign/{i}' for i in range(1, 7)] + [f'malignant/{i}' for i in range(1, 6)]
+    data, _ = read(write(tmp_path, *numbered, n=4))
     assert len(set(data.train.groups) | set(data.val.groups) | set(data.test.groups)) == 11
 
 
@@ -249,11 +256,13 @@ def test_dates_are_days(tmp_path):
 # No sample of their own
 
 @pytest.mark.parametrize('image, mask', [
-    ('{c}/images/{i}.png', '{c}/masks/{i}.png'), ('{c}/images/{i}.png', '{c}/Mask/{i}.png'), ('{c}/{i}.png', '{c}/{i}_mask.png'),
-    ('{c}/{c} ({i}).png', '{c}/{c} ({i})_mask.png'), ('{c}/{i}.jpg', '{c}/{i}_segmentation.png'), ('images/{c}/{i}.png', 'masks/{c}/{i}.png'),
-    ('{c}/{i}.png', 'annotations/{c}/{i}.png'), ('train/{c}/{i}.png', 'train_masks/{c}/{i}.png'), ('{c}/img_{i}.png', '{c}/mask_{i}.png'),
-    ('{c}/{i}.png', '{c}/{i}-seg.png'), ('{c}/{i}.tif', '{c}/{i}_label.png'), ('{c}/{i}.png', '{c}/ground truth/{i}.png'),
-    ('{c}/{i}_image.png', '{c}/{i}_GT.png'), ('{c}/{i}.png', '{c}/labels/{i}.png'), ('{c}/{i}.png', '{c}/{i}_overlay.png')])
+    ('{c}/images/{i}.png', '{c}/masks/{i}.png'), ('{c}/images/{i}.png', '{c}/Mask/{i}.png'),
+    ('images/{c}/{i}.png', 'masks/{c}/{i}.png'), ('{c}/{i}.png', '{c}/{i}_mask.png'),
+    ('{c}/{c} ({i}).png', '{c}/{c} ({i})_mask.png'), ('{c}/{i}.jpg', '{c}/{i}_segmentation.png'),
+    ('{c}/{i}.png', 'annotations/{c}/{i}.png'), ('train/{c}/{i}.png', 'train_masks/{c}/{i}.png'),
+    ('{c}/img_{i}.png', '{c}/mask_{i}.png'), ('{c}/{i}.png', '{c}/{i}-seg.png'), ('{c}/{i}.tif', '{c}/{i}_label.png'),
+    ('{c}/{i}.png', '{c}/ground truth/{i}.png'), ('{c}/{i}_image.png', '{c}/{i}_GT.png'),
+    ('{c}/{i}.png', '{c}/labels/{i}.png'), ('{c}/{i}.png', '{c}/{i}_overlay.png')])
 def test_masks_are_no_images(tmp_path, image, mask):
     names = [name.format(c=c, i=i) for c in ('Sick', 'Well') for i in range(12) for name in (image, mask)]
     data, notes = read(write(tmp_path, *names))
@@ -262,9 +271,10 @@ def test_masks_are_no_images(tmp_path, image, mask):
 
 
 @pytest.mark.parametrize('name, channels', [
-    ('{c}/B{i}_s1_{w}.tif', ['w1', 'w2', 'w3']), ('{c}/{i}_{w}.png', ['red', 'green', 'blue']), ('{c}/{i}_{w}.tif', ['ch00', 'ch01']),
-    ('{c}/{i}_{w}.tif', ['DAPI', 'GFP']), ('{c}/{w}-{i}.tif', ['C1', 'C2']), ('{c}/well{i}-{w}.tif', ['ch1', 'ch2', 'ch3', 'ch4']),
-    ('{c}/{w}/{i}.tif', ['DAPI', 'FITC']), ('{w}/{c}/{i}.tif', ['Cy5', 'DAPI']), ('train/{c}/{i}_{w}.jpg', ['red', 'green', 'blue', 'yellow']),
+    ('{c}/B{i}_s1_{w}.tif', ['w1', 'w2', 'w3']), ('{c}/{i}_{w}.png', ['red', 'green', 'blue']),
+    ('{c}/{i}_{w}.tif', ['ch00', 'ch01']), ('{c}/{i}_{w}.tif', ['DAPI', 'GFP']), ('{c}/{w}-{i}.tif', ['C1', 'C2']),
+    ('{c}/well{i}-{w}.tif', ['ch1', 'ch2', 'ch3', 'ch4']), ('{c}/{w}/{i}.tif', ['DAPI', 'FITC']),
+    ('{w}/{c}/{i}.tif', ['Cy5', 'DAPI']), ('train/{c}/{i}_{w}.jpg', ['red', 'green', 'blue', 'yellow']),
     ('{c}/r01c{i}f01p01-{w}sk1fk1fl1.tif', ['ch1', 'ch2'])])
 def test_files_of_channels_are_joined(tmp_path, name, channels):
     names = [name.format(c=c, i=i, w=w) for c in ('DMSO', 'taxol') for i in range(10, 22) for w in channels]
@@ -280,7 +290,8 @@ def test_the_joined_channels_are_those_of_one_image(tmp_path):
         for i in range(10):
             for w in value:
                 (tmp_path/c).mkdir(exist_ok=True)
-                Image.fromarray(np.full((4, 4), value[w] + i + 100*(c == 'b'), np.uint8)).save(tmp_path/c/f'{i}_{w}.png')
+                pixels = np.full((4, 4), value[w] + i + 100*(c == 'b'), np.uint8)
+                Image.fromarray(pixels).save(tmp_path/c/f'{i}_{w}.png')
     data, _ = read(tmp_path)
     for s in data.splits().values():
         assert (s.images[..., 1].astype(int) - s.images[..., 0] == 10).all()
@@ -296,8 +307,8 @@ def test_a_missing_channel_is_refused(tmp_path):
 # What lies about, and limits
 
 def test_system_files_need_no_word(tmp_path):
-    junk = ['a/Thumbs.db', 'b/.hidden.png', 'a/._0.png', '__MACOSX/a/._0.png', 'desktop.ini', '.ipynb_checkpoints/0.png',
-            '@eaDir/a/0.png', '$RECYCLE.BIN/0.png']
+    junk = ['a/Thumbs.db', 'b/.hidden.png', 'a/._0.png', '__MACOSX/a/._0.png', 'desktop.ini',
+            '.ipynb_checkpoints/0.png', '@eaDir/a/0.png', '$RECYCLE.BIN/0.png']
     data, notes = read(write(tmp_path, 'a', 'b', *junk))
     assert sum(sizes(data).values()) == 16 and notes == []
 

@@ -21,8 +21,8 @@ _persons = set('patient patients pat subject subj donor case slide plate animal 
                'participant person proband'.split())
 _folds = set('fold folds cv split kfold'.split())
 _parts = set('part parts chunk shard images image img folder batch archive zip'.split())
-_series = set('p sub s id well site centre center hospital clinic scanner session visit day week run experiment exp rep '
-              'replicate dish set group magnification level'.split())
+_series = set('p sub s id well site centre center hospital clinic scanner session visit day week run experiment exp '
+              'rep replicate dish set group magnification level'.split())
 
 def _some(names, most=4):
     "A few names in their order, and how many more there are"
@@ -31,7 +31,7 @@ def _some(names, most=4):
     return ', '.join(map(str, names[:most])) + rest
 
 def _numbered(names, words):
-    "Whether every name is one of the words with a number or letter, such as `patient_07`, `Plate B`, `set_images_part_1`"
+    "Whether every name is one of the words and a number or letter: `patient_07`, `Plate B`, `set_images_part_1`"
     def word(name):
         said = name_words(name)
         while len(said) > 1 and (said[-1].isdigit() or len(said[-1]) == 1): said = said[:-1]
@@ -75,8 +75,8 @@ def unwrapped(tree, folder):
     names = [p.name for p in tree.inner[top]]
     alike = len({re.sub(r'\d+', '', name) for name in names}) == 1
     if alike and len(names) > 2 and _look_like_ids(names) and not any(tree.inner[p] for p in tree.inner[top]):
-        raise SourceError(f'{folder}: holds one folder, {top.name}, with {_some(names)}: if these are classes, give {top} as '
-                          'the source; if they are patients, put a folder per class around them')
+        raise SourceError(f'{folder}: holds one folder, {top.name}, with {_some(names)}: if these are classes, give {top} '
+                          'as the source; if they are patients, put a folder per class around them')
     warnings.warn(f'{folder}: read from {top}: no other folder holds images')
     return top
 
@@ -93,8 +93,9 @@ def holds_classes(tree, folders):
     bare = [p for p in folders if tree.loose[p] or not within[p]]
     if bare:
         if len(names) < 2 or not _numbered(names, _persons | _folds | _parts): return False
-        raise SourceError(f'{folders[0].parent}: the folders {_some(names)} look like parts, folds or patients, not like '
-                          'classes; put the images into a folder per class, or give a table with the columns path,label')
+        raise SourceError(f'{folders[0].parent}: the folders {_some(names)} look like parts, folds or patients, not '
+                          'like classes; put the images into a folder per class, or give a table with the columns '
+                          'path,label')
     if all(map(is_split, inner)): return False
     if len(folders) > 1 and _look_like_ids(names) and not _look_like_ids(inner):
         often = Counter(name for found in within.values() for name in found)
@@ -122,7 +123,7 @@ def _level(parts):
     return None, plain
 
 def add_groups(rows, source):
-    "Rows `place, labels, split, group, folder` with the folders within the class folders as groups, where there are such"
+    "Rows `place, labels, split, group, folder` with the folders within the class folders as groups, if there are any"
     parts = [_within(folder, place) for folder, place in zip(rows.folder, rows.place)]
     labelled = [p for p, labels in zip(parts, rows.labels) if labels]
     depth, plain = _level(labelled)
@@ -144,9 +145,11 @@ def add_groups(rows, source):
 
 # %% ../../nbs/library/data/08_class_folders.ipynb #f016
 def class_rows(tree, at, folders, split):
-    "Rows `(place, labels, split, group, folder)` of the class folders in `at`. SourceError or LabelError as they are no classes"
+    """Rows `(place, labels, split, group, folder)` of the class folders in `at`. SourceError or LabelError if they are no
+    classes"""
     _check_loose(tree, at, split)
-    if len(folders) == 1 and _wraps(tree, folders[0], at): return class_rows(tree, folders[0], tree.inner[folders[0]], split)
+    if len(folders) == 1 and _wraps(tree, folders[0], at):
+        return class_rows(tree, folders[0], tree.inner[folders[0]], split)
     _check_empty(at)
     if not folders: raise SourceError(f'{at}: holds no folder of images; put the images into a folder per class')
     if holds_classes(tree, folders): return _rows_of_folds(tree, at, folders, split)
@@ -167,7 +170,8 @@ def _rows_of_folds(tree, at, folders, split):
     rows = []
     for p in folders:
         group = '' if joined else p.name
-        rows += [(place, labels, split, group, c) for place, labels, _, _, c in class_rows(tree, p, tree.inner[p], split)]
+        within = class_rows(tree, p, tree.inner[p], split)
+        rows += [(place, labels, split, group, c) for place, labels, _, _, c in within]
     classes = {labels[0] for _, labels, *_ in rows}
     use = 'joined' if joined else 'used as groups: none is on two sides of a split that is made'
     warnings.warn(f'{at}: the folders {_some(names)} hold the classes {_some(classes)}; they are {use}')
@@ -185,8 +189,8 @@ def _check_loose(tree, at, split):
     loose = tree.loose[at]
     if not loose: return
     if split != 'train' and not tree.inner[at]:
-        raise SourceError(f'{at}: {len(loose)} images, and no folder tells their class; rename {at.name} to pool to use '
-                          'them as unlabelled images, remove it, or give a table with the columns path,label,split')
+        raise SourceError(f'{at}: {len(loose)} images, and no folder tells their class; rename {at.name} to pool to '
+                          'use them as unlabelled images, remove it, or give a table with the columns path,label,split')
     raise SourceError(f'{at}: {len(loose)} images lie outside the class folders, for one {loose[0].name}; '
                       'move each into the folder of its class, or give a table with the columns path,label')
 
@@ -243,7 +247,8 @@ def split_rows(tree, top, source):
 
 def _say_splits(source, named):
     "A note where splits are named in other words than usual, or two folders are one split"
-    if any(p.name.lower() not in (split.lower(), 'valid', 'validation') for p, split in named.items() if split != 'pool'):
+    usual = 'valid', 'validation', 'unlabelled', 'unlabeled'
+    if any(p.name.lower() not in (split.lower(), *usual) for p, split in named.items() if split != 'pool'):
         warnings.warn(f'{source}: splits are ' + ', '.join(f'{split} ({p.name})' for p, split in named.items()))
     for split, n in Counter(named.values()).items():
         if n > 1: warnings.warn(f'{source}: {n} folders are all read as {split}')

@@ -17,12 +17,12 @@ from .splits import name_words
 from ..errors import SourceError
 
 # %% ../../nbs/library/data/08_companions.ipynb #k007
-_mask_words = set('mask masks segmentation segmentations seg segs annotation annotations groundtruth gt contour contours '
-                  'outlines label labels roi rois superpixels'.split())
+_mask_words = set('mask masks segmentation segmentations seg segs annotation annotations groundtruth gt contour '
+                  'contours outlines label labels roi rois superpixels'.split())
 _only_masks = set('masks segmentation segmentations segs annotation annotations groundtruth contours labels '
                   'superpixels'.split())
-_container_words = set('image images img imgs picture pictures photo photos raw original originals orig png jpg jpeg tif '
-                       'tiff input inputs data files rgb crops tiles patches frames'.split())
+_container_words = set('image images img imgs picture pictures photo photos raw original originals orig png jpg jpeg '
+                       'tif tiff input inputs data files rgb crops tiles patches frames'.split())
 
 def is_container(name):
     "Whether a folder's name says no more than that images lie there: `images`, `PNG`, `raw_data`, `40X`"
@@ -98,8 +98,8 @@ def without_masks(source, files):
 # %% ../../nbs/library/data/08_companions.ipynb #k013
 _colours = 'red green blue yellow'.split()
 _stains = ('dapi hoechst h33342 gfp egfp yfp cfp rfp mcherry cherry tdtomato fitc tritc cy3 cy5 cy7 alexa488 alexa568 '
-           'alexa647 af488 af568 af647 actin phalloidin tubulin wga mito mitotracker lysotracker brightfield bf dic phase '
-           'pc tl').split()
+           'alexa647 af488 af568 af647 actin phalloidin tubulin wga mito mitotracker lysotracker brightfield bf dic '
+           'phase pc tl').split()
 _any_stain = '|'.join(_stains)
 _kinds_of_channel = tuple(re.compile(p, re.IGNORECASE) for p in (
     rf'[_\-. ](?P<channel>{"|".join(_colours)}|{_any_stain})$',
@@ -138,8 +138,8 @@ def channel_order(channel):
     return (1, int(number[0]), channel) if number and channel not in _stains else (2, 0, channel)
 
 def joined_channels(source, files):
-    """(places, files, channels): where each image is, its one file or the tuple of its channels, and the names of these,
-    else None. SourceError if a channel of an image is missing"""
+    """(places, files, channels): where each image is, its one file or the tuple of its channels, and the names of
+    these, else None. SourceError if a channel of an image is missing"""
     readings = [_by_image(files, kind) for kind in _kinds_of_channel] + [_by_folder(source, files)]
     for images in readings:
         sets = Counter(frozenset(found) for found in images.values())
@@ -157,7 +157,8 @@ def joined_channels(source, files):
 
 def _incomplete(source, place, found, channels):
     one = next(iter(found.values()))
-    if None in found: return f'{source}: {one}: names no channel, other files do: {", ".join(sorted(channels))}; remove it'
+    if None in found:
+        return f'{source}: {one}: names no channel, other files do: {", ".join(sorted(channels))}; remove it'
     lacks = ', '.join(sorted(channels - set(found))) or 'none'
     more = ', '.join(sorted(set(found) - channels))
     return (f'{source}: {place}: channel {lacks} is missing' + (f', {more} is new' if more else '')

@@ -133,8 +133,8 @@ def _check_scan(file):
         try: Image.open(file).close()
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
             pixels = int(re.search(r'\d+', str(e))[0])
-            raise ImageError(f'{file}: {pixels/1e6:.0f} million pixels are too many for one sample; cut it into tiles, each '
-                             'in the folder of its class, or save it smaller') from None
+            raise ImageError(f'{file}: {pixels/1e6:.0f} million pixels are too many for one sample; cut it into tiles, '
+                             'each in the folder of its class, or save it smaller') from None
         except Exception: pass          # what it is instead, reading it will tell
 
 def _check_memory(n, image, source):

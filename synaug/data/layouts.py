@@ -141,8 +141,8 @@ def list_chip(path, split=None):
     else: listed = by_folder(path, rows, split='train', group=rows.date)
     return Listing(path, listed.rows, sheet=_sheet(path), groups_from=_dates_from)
 
-_dates_from = ('dates YYMMDD at the beginning of the file names; to do without groups, list the images in a manifest.csv '
-               'with the columns path,label')
+_dates_from = ('dates YYMMDD at the beginning of the file names; to do without groups, list the images in a '
+               'manifest.csv with the columns path,label')
 
 def _sheet(path):
     "The first table in a folder or up to two levels down, None without any"

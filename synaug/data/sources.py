@@ -78,7 +78,9 @@ def _dataset(name, sets, seed, groups_from=''):
     if len(parts) > 1:
         share = np.array([_fractions[p] for p in parts])
         try: sets = sets | dict(zip(parts, _split(sets['train'], share/share.sum(), seed)))
-        except LeakError as e: raise LeakError(f'{name}: {e}' + (f'; groups are {groups_from}' if groups_from else '')) from e
+        except LeakError as e:
+            origin = f'; groups are {groups_from}' if groups_from else ''
+            raise LeakError(f'{name}: {e}{origin}') from e
         if 'pool' in sets: sets['pool'] = _apart(sets['pool'], [sets[p] for p in parts[1:]], name)
     own = {n: sets.get(n) for n in ('train', 'val', 'test', 'pool')}
     return Dataset(name, **own, shifts={n: s for n, s in sets.items() if n not in own})
