@@ -2,16 +2,14 @@
 import csv
 import io
 import warnings
-from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
 from synaug.data.inspection import inspect
-from synaug.data.manifests import list_manifest
 from synaug.data.sources import load
-from synaug.errors import LabelError, LeakError, SourceError, SynaugError
+from synaug.errors import LabelError, LeakError, SourceError
 
 RNG = np.random.default_rng(0)
 CLASSES = 'benign', 'malignant'
@@ -140,7 +138,7 @@ def ham(folder):
 
 def isic(folder):
     pictures(folder, [f'ISIC_Training_Input/ISIC_{i}.jpg' for i in range(30)])
-    rows = [dict(image=f'ISIC_{i}', MEL=float(i % 2 == 0), NV=float(i % 2), UNK=0.0, score_weight=1.0) for i in range(30)]
+    rows = [dict(image=f'ISIC_{i}', MEL=1.0 - i % 2, NV=float(i % 2), UNK=0.0, score_weight=1.0) for i in range(30)]
     return table(folder/'ISIC_2019_Training_GroundTruth.csv', rows)
 
 
@@ -158,7 +156,8 @@ def aptos(folder):
 
 def nih(folder):
     pictures(folder, [f'images_00{1 + i // 15}/images/{i:08}_000.png' for i in range(30)])
-    rows = [{'Image Index': f'{i:08}_000.png', 'Finding Labels': ('Mass', 'Mass|Edema', 'Edema')[i % 3], 'Follow-up #': 0,
+    found = 'Mass', 'Mass|Edema', 'Edema'
+    rows = [{'Image Index': f'{i:08}_000.png', 'Finding Labels': found[i % 3], 'Follow-up #': 0,
              'Patient ID': i // 3, 'Patient Age': 50} for i in range(30)]
     return table(folder/'Data_Entry_2017.csv', rows)
 
@@ -224,7 +223,8 @@ def cell_painting(folder, plates):
             Image.fromarray(RNG.integers(60*k, 60*k + 50, (8, 8), dtype=np.uint8)).save(file)
             channels |= {f'Image_FileName_{name}': file.name, f'Image_PathName_{name}': f'Week1/{file.parent.name}'}
         plate = f'Week1_{22123 + i % plates}'
-        rows.append(channels | dict(Image_Metadata_Plate_DAPI=plate, Image_Metadata_Compound=('DMSO', 'taxol')[i // 12]))
+        compound = ('DMSO', 'taxol')[i // 12]
+        rows.append(channels | dict(Image_Metadata_Plate_DAPI=plate, Image_Metadata_Compound=compound))
     return table(folder/'BBBC021_v1_image.csv', rows)
 
 
@@ -254,8 +254,8 @@ def test_single_cells_of_the_protein_atlas(tmp_path, given):
 
 # Groups and splits
 
-@pytest.mark.parametrize('column', ['patient_id', 'PatientID', 'Patient ID', 'subject', 'donor_no', 'lesion_id', 'slide',
-                                    'WSI_name', 'plate', 'Well', 'case_id', 'group', 'mouse', 'acquisition_date'])
+@pytest.mark.parametrize('column', ['patient_id', 'PatientID', 'Patient ID', 'subject', 'donor_no', 'lesion_id',
+                                    'slide', 'WSI_name', 'plate', 'Well', 'case_id', 'group', 'mouse', 'scan_date'])
 def test_group_columns_are_used_and_said(thirty, column):
     folder, rows = thirty
     d, notes = told(table(folder/'labels.csv', [row | {column: f'P{i // 3}'} for i, row in enumerate(rows)]))
@@ -290,7 +290,8 @@ def test_two_patients_are_too_few(thirty):
 
 def test_images_without_a_group_are_their_own(thirty):
     folder, rows = thirty
-    d, notes = told(table(folder/'labels.csv', [row | dict(lesion='' if i < 4 else i // 4) for i, row in enumerate(rows)]))
+    rows = [row | dict(lesion='' if i < 4 else i // 4) for i, row in enumerate(rows)]
+    d, notes = told(table(folder/'labels.csv', rows))
     assert len(groups(d)) == 4 + 7 and '4 images without lesion are a group each' in notes
 
 
@@ -388,7 +389,8 @@ def test_label_column_of_a_table_beside_class_folders(class_folders):
 def labelled(folder, *labels, **more):
     "A manifest of thirty images with these labels in turn"
     names = pictures(folder, [f'{i}.png' for i in range(30)])
-    return table(folder/'labels.csv', [dict(path=n, label=labels[i % len(labels)]) for i, n in enumerate(names)], **more)
+    rows = [dict(path=n, label=labels[i % len(labels)]) for i, n in enumerate(names)]
+    return table(folder/'labels.csv', rows, **more)
 
 
 @pytest.mark.parametrize('labels, per_class, says', [

@@ -64,12 +64,13 @@ def _check_target(row, file):
         raise LabelError(f'{file}: {row.where}: Target is {row.target!r}; '
                          f'expected class numbers 0 to {len(hpa_classes) - 1}')
 
+# %% ../../nbs/library/data/08_kaggle.ipynb #t9
 def kaggle_file(path):
     "The table `Id,Target` of files `<Id>_red.png` that the path is or holds as `train.csv`, else None"
     return _table_of_ids(path, 'target')
 
 def _table_of_ids(path, label):
-    "The table `id` and `label`, without `path`, of files `<id>_red.png` that the path is or holds as `train.csv`, else None"
+    "The table `id` and `label`, but no `path`, of files `<id>_red.png` that the path is or holds as `train.csv`, or None"
     file = path if path.suffix.lower() == '.csv' else path/'train.csv'
     if not file.is_file(): return None
     try: table = table_rows(file)

@@ -58,6 +58,7 @@ class Below:
             except SourceError: return {}, None
         return {stem(p.name): f for p, f in zip(places, files) if isinstance(f, tuple)}, channels
 
+# %% ../../nbs/library/data/08_manifests.ipynb #c010
 class Finder:
     "Finds image files below the folder `top` by what a table in the folder `home` calls them"
     def __init__(self, top, home, below=None):
@@ -82,6 +83,7 @@ class Finder:
             raise SourceError(f'{text} may be {found[0]} or {found[1]}; write its folder into the table')
         return found[0] if found else self.below.joined[0].get(name)
 
+# %% ../../nbs/library/data/08_manifests.ipynb #c012
 def first_file(found):
     "A file itself, or that of the first channel"
     return found[0] if isinstance(found, tuple) else found
@@ -102,7 +104,7 @@ def split_word(name):
     words = re.split(r'[\W_\d]+', str(name))
     return next((split_name(word) for word in words if is_split(word)), '')
 
-# %% ../../nbs/library/data/08_manifests.ipynb #c012
+# %% ../../nbs/library/data/08_manifests.ipynb #c016
 class Columns(NamedTuple):
     "Columns that the user names: '' is found by its name; 'none' for group or split does without"
     label: str = ''
@@ -125,6 +127,7 @@ def named_column(table, name, option):
     if name.strip().casefold() in called: return called[name.strip().casefold()]
     raise SourceError(f'{option}={name}: no such column; found {", ".join(called.values())}')
 
+# %% ../../nbs/library/data/08_manifests.ipynb #c018
 def file_columns(table, finder, taken=()):
     "(columns that name files, names of channels or None). SourceError if there is none"
     columns = [c for c in table if c != 'where' and c not in taken]
@@ -150,7 +153,7 @@ def _is_there(finder, text):
     try: return not is_missing(text) and finder.find(text) is not None
     except SourceError: return True
 
-# %% ../../nbs/library/data/08_manifests.ipynb #c013
+# %% ../../nbs/library/data/08_manifests.ipynb #c019
 _binary = {'0', '1', '-1', '', '0.0', '1.0', '-1.0', 'true', 'false'}
 
 def _signs(table, columns):
@@ -171,6 +174,7 @@ def one_hot_columns(table, columns):
     varied = tuple(c for c in binary if table[c].nunique() > 1)
     return (varied, False) if len(varied) > 1 else None
 
+# %% ../../nbs/library/data/08_manifests.ipynb #c021
 def _check_heading(table, finder):
     "SourceError if the first line of a table is no heading, but an image already"
     if first_named(table, FILE_WORDS): return
@@ -201,7 +205,7 @@ def roles(table, finder, columns=Columns()):
                           f'{", ".join(c for c in table if c != "where")}; say which: --label COLUMN (label_column=)')
     return Roles(file=tuple(file), label=tuple(asked), group=group, split=split, channels=channels, one_hot=one_hot)
 
-# %% ../../nbs/library/data/08_manifests.ipynb #c014
+# %% ../../nbs/library/data/08_manifests.ipynb #c022
 def _group_column(table, columns, asked, channels):
     "The column of groups: the one asked for, else the widest that several but not all images share; '' without any"
     if asked: return '' if asked == 'none' else named_column(table, asked, 'group_column')
@@ -241,7 +245,7 @@ def _splits_of(cells):
         *others, last = sorted(texts, key=lambda t: (len(t), t))
         return dict.fromkeys(others, 'train') | dict.fromkeys(others[1:][-1:], 'val') | {last: 'test'}
 
-# %% ../../nbs/library/data/08_manifests.ipynb #c018
+# %% ../../nbs/library/data/08_manifests.ipynb #c026
 def _one_hot_labels(table, role):
     "(labels of the rows, None where uncertain; sentences) of columns of 0 and 1"
     values = _signs(table, role.label).to_numpy()
@@ -283,6 +287,7 @@ def row_labels(table, role, in_pool):
     if uncertain: said.append(f'{uncertain} images with label -1 (uncertain) are left out')
     return labels, said
 
+# %% ../../nbs/library/data/08_manifests.ipynb #c028
 def row_groups(table, role, files):
     "(group of each row, sentences): of its column, else of a folder such as `patient0012` in all paths, else ''"
     if not role.group: return _groups_of_folders(files)
@@ -298,7 +303,7 @@ def _groups_of_folders(files):
     if '' in parts or len(set(parts)) < 3: return ['']*len(files), []
     return parts, [f'group = folder {parts[0]} ...']
 
-# %% ../../nbs/library/data/08_manifests.ipynb #c021
+# %% ../../nbs/library/data/08_manifests.ipynb #c031
 def row_splits(table, role, files, top):
     """(split of each row, sentences): of its column, else of the folders of all files if these are train and others,
     else train"""
@@ -306,8 +311,8 @@ def row_splits(table, role, files, top):
         cells = table[role.split].where(~table[role.split].map(is_missing), '')
         known = _splits_of(cells) or {text: text or 'train' for text in set(cells)}
         if 'train' not in map(split_name, known.values()):
-            raise SourceError(f'split = {role.split} holds {", ".join(sorted(known)[:6])} and no train; write train, val '
-                              'and test, name another column with --split (split_column=), or --split none')
+            raise SourceError(f'split = {role.split} holds {", ".join(sorted(known)[:6])} and no train; write train, '
+                              'val and test, name another column with --split (split_column=), or --split none')
         said = [f'{s}: {", ".join(sorted(t for t in known if known[t] == s))}' for s in ('train', 'val', 'test')]
         is_plain = all(split_name(text) == split for text, split in known.items() if text)
         return cells.map(known).tolist(), [] if is_plain else [f'{role.split} is read as {"; ".join(said)}']
@@ -336,7 +341,7 @@ def _row_file(texts, where, finder, split):
         found += file if isinstance(file, tuple) else [file]
     return found[0] if len(found) == 1 else tuple(found)
 
-# %% ../../nbs/library/data/08_manifests.ipynb #c023
+# %% ../../nbs/library/data/08_manifests.ipynb #c033
 def once(rows):
     "(rows in which a file stands once per split, sentences). LabelError if few files have labels that disagree"
     key = rows.files.map(str) + '|' + rows.split
@@ -355,10 +360,10 @@ def once(rows):
     kept = rows[~key.duplicated().to_numpy()].assign(labels=list(labels.values()))
     return kept, [said + (f'; {len(strife)} images have the labels of all their rows' if strife else '')]
 
-# %% ../../nbs/library/data/08_manifests.ipynb #c027
+# %% ../../nbs/library/data/08_manifests.ipynb #c037
 def table_listing(file, finder, columns=Columns(), split=''):
-    """The images of one table as `Listing`; `split`: of all its rows, '' for that of the table. SourceError, LabelError,
-    LeakError name the line"""
+    """The images of one table as `Listing`; `split`: of all its rows, '' for that of the table. SourceError,
+    LabelError, LeakError name the line"""
     table = read_table(file)
     if table.empty: raise SourceError(f'{file}: lists no images')
     try:
@@ -398,6 +403,7 @@ def _straddling(rows, role):
         yield (f'{several} groups lie in several splits of {role.split}: --split none (split_column=) would split anew '
                'by group, --group none (group_column=) would keep these splits')
 
+# %% ../../nbs/library/data/08_manifests.ipynb #c039
 def _described(table, role):
     "The columns of a table that a listing does not have under their own name"
     own = {'files', 'labels', 'group', 'split', 'where', 'file'}
@@ -406,7 +412,7 @@ def _described(table, role):
     left = table.drop(columns=gone).rename(columns=str.lower)
     return left.rename(columns=lambda c: f'{c} (table)' if c in own else c)
 
-# %% ../../nbs/library/data/08_manifests.ipynb #c028
+# %% ../../nbs/library/data/08_manifests.ipynb #c040
 def _understood(table, role):
     "One line: which column is what"
     columns = ', '.join(role.label)
@@ -435,7 +441,7 @@ def _check_groups(rows, role):
                         ' name another column with --group (group_column=), none with --group none, or add a column '
                         'split')
 
-# %% ../../nbs/library/data/08_manifests.ipynb #c036
+# %% ../../nbs/library/data/08_manifests.ipynb #c048
 _suffixes = '.csv', '.tsv', '.xlsx', '.xls'
 _largest = 2e8      # bytes; a larger table beside images is not tried
 
@@ -476,6 +482,7 @@ def manifest_file(path):
     "The first table that lists the images of a path, None if there is none"
     return next((file for file, _ in manifest_tables(path)), None)
 
+# %% ../../nbs/library/data/08_manifests.ipynb #c050
 def _says_so(file, role):
     "Whether a table beside class folders is meant as a manifest, by its name and its columns"
     return file.stem.lower() == 'metadata' and plain(role.label[0]) == 'label' and plain(role.file[0]) in _path_words
@@ -492,7 +499,7 @@ def _together(found, path):
     known = [f for word in words for f in found if word in plain(f.stem)]
     return [((known or list(found))[0], '')]
 
-# %% ../../nbs/library/data/08_manifests.ipynb #c037
+# %% ../../nbs/library/data/08_manifests.ipynb #c051
 _no_class = re.compile(r'(.*[\W_])?(image|img|data|dataset|part|fold|split|set|batch|file|jpg|jpeg|png|tif|tiff|all|'
                        r'raw|crop|tile|patch|week|input|picture|photo)(e?s)?[\W_]*\d*([\W_].*)?|[\d\W_]*|'
                        r'(patient|subject|donor|case|slide|plate|lesion|study|series)s?[\W_]*\d+', re.I)
@@ -533,10 +540,10 @@ def _warn_unlisted(finder, file, listed):
         warnings.warn(f'{file}: {len(unlisted)} images in the folder are not listed and left out, '
                       f'for one {unlisted[0]}')
 
-# %% ../../nbs/library/data/08_manifests.ipynb #c039
+# %% ../../nbs/library/data/08_manifests.ipynb #c053
 def beside(listing, finder, columns=Columns(), read=()):
-    """`listing` with the groups, and splits, that a table in the folder of the `finder` has for its files, except tables
-    already `read`. SourceError if a column is asked for that none of the tables has"""
+    """`listing` with the groups, and splits, that a table in the folder of the `finder` has for its files, except
+    tables already `read`. SourceError if a column is asked for that none of the tables has"""
     rows = listing.rows
     has_group, has_split = (rows.group != '').any(), set(rows.split) != {'train'}
     group = 'none' if has_group and (read or not columns.group) else columns.group
@@ -553,6 +560,7 @@ def beside(listing, finder, columns=Columns(), read=()):
         raise SourceError(f'{finder.top}: {name}={value}: no table there names the images and has such a column')
     return listing
 
+# %% ../../nbs/library/data/08_manifests.ipynb #c055
 def _known_beside(file, rows, finder, group, split, labelled):
     """(new columns of the rows, a sentence) of what a table says of their files, None if it says nothing of use; of
     rows that are `labelled` by a table, one with labels is another manifest, not a sheet"""
@@ -582,6 +590,7 @@ def _known_beside(file, rows, finder, group, split, labelled):
         new['split'] = [known.get(cell) or 'train' for cell in cells(split)]
     return new, ', '.join(said)
 
+# %% ../../nbs/library/data/08_manifests.ipynb #c057
 def list_class_folders(path, columns=Columns()):
     "`list_folders`, with the groups and splits of a table beside the folders; a note of a table that is not used"
     listing = list_folders(path)

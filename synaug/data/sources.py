@@ -163,8 +163,8 @@ def _copied_files(d, found, size, cache):
 
 # %% ../../nbs/library/data/10_sources.ipynb #t20
 def contradictions(sets, found=None):
-    """One row per picture and label, `image, label, where`, of pictures that have several; `sets`: split name -> `ImageSet`,
-    `found`: their `Listing`, which knows the files"""
+    """One row per picture and label, `image, label, where`, of pictures that have several; `sets`: split name ->
+    `ImageSet`, `found`: their `Listing`, which knows the files"""
     labelled = {n: s for n, s in sets.items() if s.labels is not None}
     tables = [pd.DataFrame(columns=['image', 'label', 'where'])]
     for n, s in labelled.items():
@@ -189,8 +189,8 @@ def _warn_contradictions(sets, found, source):
     told = [' = '.join(f'{r.where} ({r.label or "no label"})' for r in several.itertuples())
             for _, several in rows.groupby('image', sort=False)]
     more = f' and {len(told) - 3} more' if len(told) > 3 else ''
-    warnings.warn(f'{source}: {len(told)} pictures have different labels in different places: {", ".join(told[:3])}{more}; '
-                  'a classifier is told both: remove what is wrong')
+    warnings.warn(f'{source}: {len(told)} pictures have different labels in different places: '
+                  f'{", ".join(told[:3])}{more}; a classifier is told both: remove what is wrong')
 
 # %% ../../nbs/library/data/10_sources.ipynb #c019c
 def read_pool(source):
