@@ -75,8 +75,8 @@ def unwrapped(tree, folder):
     names = [p.name for p in tree.inner[top]]
     alike = len({re.sub(r'\d+', '', name) for name in names}) == 1
     if alike and len(names) > 2 and _look_like_ids(names) and not any(tree.inner[p] for p in tree.inner[top]):
-        raise SourceError(f'{folder}: holds one folder, {top.name}, with {_some(names)}: if these are classes, give {top} '
-                          'as the source; if they are patients, put a folder per class around them')
+        raise SourceError(f'{folder}: holds one folder, {top.name}, with {_some(names)}: if these are classes, give '
+                          f'{top} as the source; if they are patients, put a folder per class around them')
     warnings.warn(f'{folder}: read from {top}: no other folder holds images')
     return top
 
@@ -145,8 +145,8 @@ def add_groups(rows, source):
 
 # %% ../../nbs/library/data/08_class_folders.ipynb #f016
 def class_rows(tree, at, folders, split):
-    """Rows `(place, labels, split, group, folder)` of the class folders in `at`. SourceError or LabelError if they are no
-    classes"""
+    """Rows `(place, labels, split, group, folder)` of the class folders in `at`. SourceError or LabelError if
+    they are no classes"""
     _check_loose(tree, at, split)
     if len(folders) == 1 and _wraps(tree, folders[0], at):
         return class_rows(tree, folders[0], tree.inner[folders[0]], split)
