@@ -106,7 +106,8 @@ def test_unlabelled_images_to_test_on(tmp_path, places):
 
 
 @pytest.mark.parametrize('folds', [
-    ['fold_0', 'fold_1', 'fold_2', 'fold_3'], ['Fold 1', 'Fold 2', 'Fold 3', 'Fold 4'], ['cv_a', 'cv_b', 'cv_c', 'cv_d'],
+    ['fold_0', 'fold_1', 'fold_2', 'fold_3'], ['Fold 1', 'Fold 2', 'Fold 3', 'Fold 4'],
+    ['cv_a', 'cv_b', 'cv_c', 'cv_d'],
     ['fold1', 'fold2', 'fold3', 'fold4'], ['site 1', 'site 2', 'site 3', 'site 4'],
     ['Plate_A', 'Plate_B', 'Plate_C', 'Plate_D'],
     ['patient_1', 'patient_2', 'patient_3', 'patient_10'], ['10253', '8863', '9036', '12748'], ['P1', 'P2', 'P3', 'P4'],
