@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 
 from .companions import is_container, joined_channels, without_masks
 from .folders import Listing, files_below, folders_in, is_image
+from .pixels import left_out
 from .splits import is_split, name_words, split_name
 from ..errors import LabelError, SourceError
 
@@ -75,8 +76,8 @@ def unwrapped(tree, folder):
     names = [p.name for p in tree.inner[top]]
     alike = len({re.sub(r'\d+', '', name) for name in names}) == 1
     if alike and len(names) > 2 and _look_like_ids(names) and not any(tree.inner[p] for p in tree.inner[top]):
-        raise SourceError(f'{folder}: holds one folder, {top.name}, with {_some(names)}: if these are classes, give {top} '
-                          'as the source; if they are patients, put a folder per class around them')
+        raise SourceError(f'{folder}: holds one folder, {top.name}, with {_some(names)}: if these are classes, give '
+                          f'{top} as the source; if they are patients, put a folder per class around them')
     warnings.warn(f'{folder}: read from {top}: no other folder holds images')
     return top
 
@@ -145,8 +146,8 @@ def add_groups(rows, source):
 
 # %% ../../nbs/library/data/08_class_folders.ipynb #f016
 def class_rows(tree, at, folders, split):
-    """Rows `(place, labels, split, group, folder)` of the class folders in `at`. SourceError or LabelError if they are no
-    classes"""
+    """Rows `(place, labels, split, group, folder)` of the class folders in `at`. SourceError or LabelError if
+    they are no classes"""
     _check_loose(tree, at, split)
     if len(folders) == 1 and _wraps(tree, folders[0], at):
         return class_rows(tree, folders[0], tree.inner[folders[0]], split)
@@ -258,9 +259,10 @@ def list_folders(folder):
     "The images of a folder per class, or of split folders that hold a folder per class"
     there = files_below(folder)
     images = [f for f in there if is_image(f)]
-    if not images: raise SourceError(f'{folder}: holds no PNG, JPEG or TIFF images')
     tables = [f for f in there if f.suffix.lower() in ('.csv', '.tsv', '.xls', '.xlsx')]
-    _say_others(folder, [f for f in there if not is_image(f) and f not in tables])
+    note = left_out([f for f in there if not is_image(f) and f not in tables], len(images), folder)
+    if note: warnings.warn(note)
+    if not images: raise SourceError(f'{folder}: holds no images such as PNG, JPEG or TIFF')
     places, files, channels = joined_channels(folder, without_masks(folder, images))
     tree = Tree(folder, places)
     try: rows = split_rows(tree, unwrapped(tree, folder), folder)
@@ -275,8 +277,3 @@ def list_folders(folder):
 
 _groups_from = ('the folders that hold the images; list the images in a manifest.csv with the columns path,label to do '
                 'without groups')
-
-def _say_others(folder, others):
-    "A note of files that are neither images nor tables"
-    if others:
-        warnings.warn(f'{folder}: {len(others)} files that are not PNG, JPEG or TIFF are left out, for one {others[0]}')

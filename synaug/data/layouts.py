@@ -21,6 +21,7 @@ from .folders import Listing, by_folder, folders_in, images_below, is_image, vis
 from .kaggle import kaggle_file, list_kaggle, list_single_cells, single_cell_file
 from .manifests import Columns, list_class_folders, list_manifest, manifest_file
 from .npz import Npz
+from .pixels import elsewhere
 from .splits import is_split, split_name
 from ..errors import SourceError, reason
 
@@ -209,6 +210,8 @@ def open_source(path, split=None, target=None, seed=0, columns=Columns()):
     if layout and columns.label and 'columns' in layout.choices:
         layout = next(known for known in layouts if known.read is list_manifest)
     if layout is None:
+        said, _ = elsewhere([path])
+        if said: raise SourceError(f'{path}: {said[0]}')
         what = 'an empty folder' if path.is_dir() else 'not a layout synaug knows'
         reads = '; '.join(f'{known.name} ({known.looks_like})' for known in layouts)
         raise SourceError(f'{path}: {what}; it reads: {reads}')
