@@ -30,7 +30,7 @@ def noise_images(like, labels, seed=0):
     rng = np.random.default_rng([seed, 223])
     mean, sd = like.images.mean((0, 1, 2)), like.images.std((0, 1, 2))
     x = rng.normal(mean, sd, (len(labels), *like.images.shape[1:]))
-    return replace(like, images=x.clip(0, like.max_value).round().astype(like.images.dtype), labels=labels, groups=None)
+    return like.like(x.clip(0, like.max_value).round().astype(like.images.dtype), labels)
 
 # %% ../nbs/library/05_partners.ipynb #c007
 def oracle_images(train, drawn, n, seed=0):
@@ -154,7 +154,7 @@ def check_given(arm, n_real, synthetic=None, examiner=None, weights=None):
     if arm.needs_examiner and examiner is None:
         raise ArmError(f'{lacks} a classifier trained on every labelled image; give it as examiner')
     if arm.start == 'weights' and weights is None:
-        raise ArmError(f'{lacks} weights to start from; give them as weights: a backbone with pretrained=, or a Trained')
+        raise ArmError(f'{lacks} first weights; give them as weights: a Trained, or a backbone with pretrained=')
 
 # %% ../nbs/library/05_partners.ipynb #c017
 def _images(arm, drawn, train, synthetic, seed, pool):

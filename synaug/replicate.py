@@ -99,9 +99,13 @@ def _start_on_pool(pool, drawn, val, updates, views, seed, training):
     network = {k: training[k] for k in ('network', 'device') if k in training}
     return pretrain(pool, drawn, updates, seed=seed, views=views, **network)
 
-def _by_domain(model, shifts, pool):
-    "Name of a shift set -> the classifier with BatchNorm statistics of the pool's images of that domain"
-    return {name: adapted(model, pool[pool.domain_names() == name]) for name in shifts}
+def _predicted(arm, model, shifts, splits, pool):
+    """Probabilities by split, those of `shifts` for an arm that adapts under BatchNorm statistics of pool images of the
+    same domain; and the classifier, which remembers these images"""
+    names = [name for name in shifts if name in splits and arm.adapts]
+    by_domain = {name: adapted(model, pool[pool.domain_names() == name]) for name in names}
+    probs = {name: by_domain.get(name, model).predict(s) for name, s in splits.items()}
+    return probs, replace(model, seen=model.seen.union(*(other.seen for other in by_domain.values())))
 
 # %% ../nbs/library/09_replicate.ipynb #c011
 def run_arms(
@@ -138,11 +142,10 @@ def run_arms(
             extra = partner(arm, drawn, data.train, kept, seed, pool, teacher, examiner)
             regime = arm if extra is not None else replace(arm, partner=None)
             model = train(drawn, data.val, extra, regime, seed=seed, start=starts.get(arm.start), **training)
-        adapts = _by_domain(model, [name for name in data.shifts if name in splits], pool) if arm.adapts else {}
-        model = trained[arm.name] = replace(model, seen=model.seen.union(*(other.seen for other in adapts.values())))
-        probs[arm.name] = {name: adapts.get(name, model).predict(s) for name, s in splits.items()}
-        thresholds[arm.name] = choose_thresholds(data.val.labels, probs[arm.name].get('val', model.predict(data.val)))
-        scores = score_splits(model, splits, thresholds[arm.name], probs[arm.name])
+        said, trained[arm.name] = _predicted(arm, model, data.shifts, dict(val=data.val) | splits, pool)
+        thresholds[arm.name] = choose_thresholds(data.val.labels, said['val'])
+        probs[arm.name] = {name: said[name] for name in splits}
+        scores = score_splits(trained[arm.name], splits, thresholds[arm.name], probs[arm.name])
         tables.append(scores.assign(**_facts(arm, model, drawn, extra, before)))
     rows = pd.concat(tables, ignore_index=True)
     asked = lambda found: {arm: found[arm] for arm in arms}

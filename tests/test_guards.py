@@ -550,8 +550,8 @@ def leaky(monkeypatch, clean, other, function, change, **k):
 
 
 @pytest.mark.parametrize('function, change, leaks', [
-    (replicate.run_arms, instead("choose_thresholds(data.val.labels, probs[arm.name]['val'])",
-                                 "choose_thresholds(data.test.labels, probs[arm.name]['test'])"), ('thresholds',)),
+    (replicate.run_arms, instead("choose_thresholds(data.val.labels, said['val'])",
+                                 "choose_thresholds(data.test.labels, said['test'])"), ('thresholds',)),
     (replicate.run_arms, instead('train', 'lambda drawn, val, *a, **k: train(drawn, data.test, *a, **k)'),
      ('real ', 'add ')),
     (None, instead('data.val', 'data.test'), ('examiner ',))],
