@@ -30,7 +30,7 @@ def noise_images(like, labels, seed=0):
     rng = np.random.default_rng([seed, 223])
     mean, sd = like.images.mean((0, 1, 2)), like.images.std((0, 1, 2))
     x = rng.normal(mean, sd, (len(labels), *like.images.shape[1:]))
-    return replace(like, images=x.clip(0, like.max_value).round().astype(like.images.dtype), labels=labels, groups=None)
+    return like.like(x.clip(0, like.max_value).round().astype(like.images.dtype), labels)
 
 # %% ../nbs/library/05_partners.ipynb #c007
 def oracle_images(train, drawn, n, seed=0):

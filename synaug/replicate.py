@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROUNDS', 'KEEPERS', 'n_synthetic', 'offered', 'Scored', 'run_arms', 'content', 'save_step', 'load_step', 'Replicate',
-           'draws_of', 'shortcut_rows', 'audit_rows', 'with_pool_controls', 'halves', 'shows_its_label']
+           'generator_of', 'draws_of', 'shortcut_rows', 'audit_rows', 'with_pool_controls', 'halves', 'shows_its_label']
 
 # %% ../nbs/library/09_replicate.ipynb #c003
 import os
@@ -224,6 +224,14 @@ class Replicate:
         return generator.sample(wanted, **settings, seed=self.seed, progress=self.progress)
 
 # %% ../nbs/library/09_replicate.ipynb #c027c
+def generator_of(arm, generators):
+    "The generator that an `Arm` names, among those by word; the only one where it names none. ArmError if not there"
+    word = arm.generator
+    if word is None and len(generators) == 1: word, = generators
+    if word in generators: return generators[word]
+    wanted = f'the generator {word}' if word else 'one generator, named by a word'
+    raise ArmError(f"arm {arm.name} needs {wanted}; found {', '.join(map(str, generators)) or 'none'}")
+
 def draws_of(arms, generators, n_real, guidance=None, candidates=1.):
     """How the arms' samples are drawn: key (`Arm.samples`) -> (generator, images, settings of its `sample`).
     ArmError for a generator that is not there, or two kinds of guidance"""
@@ -237,7 +245,7 @@ def draws_of(arms, generators, n_real, guidance=None, candidates=1.):
         told = {what: value for what, value in told.items() if value is not None}
         n = max(arm.n_extra(n_real), round(candidates*n_real) if arm.curation else 0)
         before = draws[arm.samples][1] if arm.samples in draws else 0
-        draws[arm.samples] = of_generator(arm, generators), max(n, before), told
+        draws[arm.samples] = generator_of(arm, generators), max(n, before), told
     return draws
 
 @patch

@@ -90,7 +90,7 @@ def memorisation(
 
 def _features(examiner, like, images):
     "The examiner's features `(N, D)` of images"
-    return examiner.features(replace(like, images=np.ascontiguousarray(images), labels=None, groups=None))
+    return examiner.features(like.like(np.ascontiguousarray(images)))
 
 # %% ../../nbs/library/audits/03_copies.ipynb #c018
 def invariant_looks(images):

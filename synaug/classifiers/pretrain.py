@@ -141,23 +141,24 @@ def _untrained(pool, drawn, seed, network=CompactResNet, device=None):
 def chosen_start(
     pool, drawn,        # as of `pretrain`
     val,                # where the start is chosen
-    updates=400,        # of every pre-training
+    pretraining=400,    # updates of every pre-training
     candidates=tuple(strengths),
     margin=.01,         # of macro average precision on validation, by which a start must beat none
     objective='simclr',
+    updates=300,        # of an arm; a start is tried with half as many
     seed=0,
     progress=False,
-    **training,         # of `train`, whose updates are halved
+    **training,         # further arguments of `train`
 ):
     """The best start on validation among none and a pre-training under each of the views: a `Trained` whose history is
     the table of `views` and `val_macro_ap`, and whose seconds are those of all that was tried"""
     began = time.perf_counter()
-    training = training | dict(updates=max(1, training.get('updates', 300)//2), seed=seed)
+    training |= dict(updates=max(1, updates//2), seed=seed)
     network = {k: training[k] for k in ('network', 'device') if k in training}
     starts = {'none': _untrained(pool, drawn, seed, **network)}
     for views in candidates:
         way = dict(views=views, objective=objective)
-        starts[views] = pretrain(pool, drawn, updates, seed=seed, **way, progress=progress, **network)
+        starts[views] = pretrain(pool, drawn, pretraining, seed=seed, **way, progress=progress, **network)
     scores = {}
     for views, start in starts.items():
         scores[views] = train(drawn, val, start=start, progress=progress, **training).history.val_macro_ap.max()

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 
 from .companions import is_container, joined_channels, without_masks
 from .folders import Listing, files_below, folders_in, is_image
+from .pixels import left_out
 from .splits import is_split, name_words, split_name
 from ..errors import LabelError, SourceError
 
@@ -235,6 +236,7 @@ def named_splits(folders):
                           'move the images into a folder per split that holds a folder per class, train/CLASS')
     return both[0] if both and len(both[0]) > 1 else {}
 
+# %% ../../nbs/library/data/08_class_folders.ipynb #f020c
 def split_rows(tree, top, source):
     "Rows of all splits in `top`, or of its classes where there are no splits"
     folders = tree.inner[top]
@@ -271,9 +273,9 @@ def list_folders(folder):
     "The images of a folder per class, or of split folders that hold a folder per class"
     there = files_below(folder)
     images = [f for f in there if is_image(f)]
-    if not images: raise SourceError(f'{folder}: holds no PNG, JPEG or TIFF images')
     tables = [f for f in there if f.suffix.lower() in ('.csv', '.tsv', '.xls', '.xlsx')]
-    _say_others(folder, tables, [f for f in there if not is_image(f) and f not in tables])
+    _say_others(folder, tables, [f for f in there if not is_image(f) and f not in tables], len(images))
+    if not images: raise SourceError(f'{folder}: holds no images such as PNG, JPEG or TIFF')
     places, files, channels = joined_channels(folder, without_masks(folder, images))
     tree = Tree(folder, places)
     try: rows = split_rows(tree, unwrapped(tree, folder), folder)
@@ -289,10 +291,10 @@ def list_folders(folder):
 _groups_from = ('the folders that hold the images; list the images in a manifest.csv with the columns path,label to do '
                 'without groups')
 
-def _say_others(folder, tables, others):
-    "Notes of tables and other files that are no images"
+def _say_others(folder, tables, others, n_images):
+    "Notes of tables and other files beside so many images. SourceError if too many are pictures that are not read"
     if tables:
         warnings.warn(f'{folder}: {tables[0].relative_to(folder)} lies beside the images and is not read; if it holds '
                       'labels, patients or splits, give it as the source')
-    if others:
-        warnings.warn(f'{folder}: {len(others)} files that are not PNG, JPEG or TIFF are left out, for one {others[0]}')
+    note = left_out(others, n_images, folder)
+    if note: warnings.warn(note)

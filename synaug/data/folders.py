@@ -17,8 +17,9 @@ from pathlib import Path
 from PIL import Image
 from psutil import virtual_memory
 
-from .files import read_images, worth_keeping
+from .files import first_image, read_images
 from .images import ImageSet, default_channels
+from .pixels import channel_names, image_suffixes
 from .splits import split_name
 from ..errors import ImageError, LabelError, SourceError, reason
 
@@ -37,8 +38,8 @@ class Listing:
     def images(self, size=None, cache=None):
         "All images `(N, H, W, C)` in the order of the rows, at that size; many are kept in the folder `cache`"
         _check_files(self.rows, self.source)
-        first = read_images(self.rows.files[:1].tolist(), size)[0]
-        _check_memory(len(self.rows), first, self.source)
+        first = first_image(list(self.rows.files), size)
+        if first is not None: _check_memory(len(self.rows), first, self.source)
         return read_images(list(self.rows.files), size, cache, f'{self.source.resolve().stem}-{size or "full"}px')
 
     def sets(self, size=None, task=None, cache=None):
@@ -76,7 +77,7 @@ def _image_sets(rows, images, classes, channels, task, source):
             images=_stretch(images, at),
             labels=None if split == 'pool' else _label_rows(part, classes),
             classes=classes,
-            channels=channels or default_channels(images.shape[3]),
+            channels=channels or _channels(rows.files[0], images.shape[3]),
             task=task,
             groups=_groups(part, source))
     return sets
@@ -84,6 +85,11 @@ def _image_sets(rows, images, classes, channels, task, source):
 def _stretch(images, at):
     "`images[at]`, without a copy where `at` is a stretch"
     return images[at[0]:at[-1] + 1] if at[-1] - at[0] + 1 == len(at) else images[at]
+
+def _channels(files, n):
+    "Names of `n` channels: those that the file gives, or those of nothing known"
+    named = channel_names(files) if isinstance(files, Path) else None
+    return named if named and len(named) == n else default_channels(n)
 
 def _seen_classes(rows):
     "Sorted names; numbers in numerical order"
@@ -148,8 +154,6 @@ def _check_memory(n, image, source):
                           f'and this machine has {there/1e9:.0f} GB of memory; {cure}')
 
 # %% ../../nbs/library/data/07_folders.ipynb #c013
-_suffixes = '.png', '.jpg', '.jpeg', '.tif', '.tiff'
-
 _system = ('__macosx', 'thumbs.db', 'ehthumbs.db', 'desktop.ini', 'icon\r', '$recycle.bin', 'system volume information',
            '@eadir', 'lost+found', '__pycache__')
 
@@ -168,8 +172,8 @@ def folders_in(folder):
     return [p for p in visible(folder) if p.is_dir()]
 
 def is_image(file):
-    "Whether there is such a file and its name is that of a PNG, JPEG or TIFF"
-    return file.suffix.lower() in _suffixes and file.is_file()
+    "Whether there is such a file and its name is that of an image that is read"
+    return file.suffix.lower() in image_suffixes and file.is_file()
 
 def files_below(folder):
     "All files of a folder and its folders that are not hidden, in order"

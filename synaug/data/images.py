@@ -103,6 +103,11 @@ def domain_names(self: ImageSet):
     return np.full(len(self), OWN) if self.domains is None else np.asarray(self.domains).astype(str)
 
 @patch
+def like(self: ImageSet, images, labels=None):
+    "Other images of the same classes, channels and task; of no group, and of a domain that is not known"
+    return replace(self, images=images, labels=labels, groups=None, domains=None)
+
+@patch
 def unlabelled(self: ImageSet):
     "The same images without labels"
     return replace(self, labels=None)

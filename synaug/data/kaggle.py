@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from tqdm import tqdm
 
-from .files import decoder
+from .files import Decoder
 from .folders import Listing, table_rows
 from .images import ImageSet
 from ..errors import ImageError, LabelError, SourceError
@@ -84,7 +84,7 @@ def submission(trained,             # anything with predict(ImageSet) -> probabi
         raise LabelError(f'{np.size(thresholds)} thresholds for {len(numbers)} classes; give one, or one per class')
     images = folder/'test' if (folder/'test').is_dir() else folder
     ids = _submission_ids(images, sample)
-    read = decoder(hpa_files(images, ids), like.size[0])
+    read = Decoder(hpa_files(images, ids), like.size[0])
     answers = []
     for start in tqdm(range(0, len(ids), batch_size), desc='submission', unit=' batches', mininterval=.5):
         pixels = read(start, min(start + batch_size, len(ids)))

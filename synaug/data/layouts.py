@@ -21,6 +21,7 @@ from .folders import (
     Listing, by_folder, folders_in, images_below, is_image, list_manifest, manifest_file, visible)
 from .kaggle import kaggle_file, list_kaggle
 from .npz import Npz
+from .pixels import elsewhere
 from .splits import is_split, split_name
 from ..errors import SourceError, reason
 
@@ -204,6 +205,8 @@ def open_source(path, split=None, target=None, seed=0):
         raise SourceError(f"{path}: no such file or folder; a source is 'simulate' or the path of your images")
     layout = next((known for known in layouts if known.found(path)), None)
     if layout is None:
+        said, _ = elsewhere([path])
+        if said: raise SourceError(f'{path}: {said[0]}')
         what = 'an empty folder' if path.is_dir() else 'not a layout synaug knows'
         reads = '; '.join(f'{known.name} ({known.looks_like})' for known in layouts)
         raise SourceError(f'{path}: {what}; it reads: {reads}')

@@ -23,7 +23,7 @@ from .npz import read_npz
 from .seen import disjoint_pairs, image_hashes, seen
 from .simulate import simulate
 from .splits import split_by_group
-from ..errors import ImageError, LabelError, LeakError, SourceError
+from ..errors import ImageError, LabelError, LeakError, SourceError, naming
 
 # %% ../../nbs/library/data/10_sources.ipynb #c009
 def _keep_classes(sets, fewest, source):
@@ -75,10 +75,10 @@ def _dataset(name, sets, seed, groups_from=''):
     parts = ['train', *(n for n in ('val', 'test') if n not in sets)]
     if len(parts) > 1:
         share = np.array([_fractions[p] for p in parts])
-        try: sets = sets | dict(zip(parts, _split(sets['train'], share/share.sum(), seed)))
-        except LeakError as e:
-            origin = f'; groups are {groups_from}' if groups_from else ''
-            raise LeakError(f'{name}: {e}{origin}') from e
+        origin = f'; groups are {groups_from}' if groups_from else ''
+        with naming(name):
+            try: sets = sets | dict(zip(parts, _split(sets['train'], share/share.sum(), seed)))
+            except LeakError as e: raise LeakError(f'{e}{origin}') from e
         if 'pool' in sets: sets['pool'] = _apart(sets['pool'], [sets[p] for p in parts[1:]], name)
     own = {n: sets.get(n) for n in ('train', 'val', 'test', 'pool')}
     return Dataset(name, **own, shifts={n: s for n, s in sets.items() if n not in own})
@@ -86,7 +86,11 @@ def _dataset(name, sets, seed, groups_from=''):
 def _split(s, fractions, seed):
     "Parts of about these fractions; images of one group, and copies of one image, stay together"
     copies = np.unique(image_hashes(s.images), return_inverse=True)[1]
-    if len(np.unique(copies)) == len(s): return split_by_group(s, fractions, seed)
+    pictures = len(np.unique(copies))
+    if pictures < len(fractions) <= len(s):
+        raise ImageError(f'{len(s)} images are copies of {pictures} picture{"s"*(pictures > 1)}; there is nothing to split: '
+                         'see whether the files were written as they should be')
+    if pictures == len(s): return split_by_group(s, fractions, seed)
     parts = split_by_group(replace(s, groups=_joined(copies, s.groups)), fractions, seed)
     return parts if s.groups is not None else [replace(p, groups=None) for p in parts]
 
@@ -187,7 +191,7 @@ def metadata(source, size=None, cache=None):
 
 # %% ../../nbs/library/data/10_sources.ipynb #c049
 def at_size(s, size):
-    """The images of the `ImageSet` `s` at `(size, size)`: their centred square, antialiased bicubic. The guards know
+    """The images of the `ImageSet` `s` at `(size, size)`: all of each picture, antialiased bicubic. The guards know
     them by the images they were made from"""
     if tuple(s.size) == (size, size): return s
     return replace(s, images=np.stack([resize(image, size) for image in s.images]), origin=seen(s))

@@ -20,8 +20,9 @@ from ..arms import CONTROLS, is_control
 from ..audits.audit import audit_table
 from ..errors import LedgerError, SynaugError
 from ..plots.claims import claims_figure
-from .ledger import comparable, confirmed, read_settings, read_verdict, varied
+from .ledger import comparable, main_split, next_steps, read_settings, read_verdict, varied
 from ..verdicts.claims import check_claims, testable
+from ..verdicts.next_step import confirmed, cost_words, not_tried_sentence, step_sentences, step_words
 from ..verdicts.planning import plan_study
 from ..verdicts.words import metric_name, summary_sentences
 from ..verdicts.worth import exchange_rate, exchange_sentence
@@ -88,7 +89,7 @@ class Report:
         self.grid = varied(settings)
         self.ledger = comparable(self.everything, self.baseline)
         self.arms, self.splits = list(self.ledger.arm.unique()), list(self.ledger.split.unique())
-        self.main = 'test' if 'test' in self.splits else self.splits[-1]
+        self.main = main_split(self.splits)
         self.replicates = self.ledger.groupby(self.grid or 'study').replicate.nunique().min()
         self.compared = len(self.verdict) > 0
         self.crowded = len(self.arms) > 16              # the gaps and classes of many arms are read in the tables
@@ -113,6 +114,11 @@ class Report:
     def points(self):
         "The points of the grid"
         return points_of(self.grid, self.ledger, self.verdict)
+
+    @cached_property
+    def steps(self):
+        "What could be done next, best first at each point of the grid"
+        return next_steps(self.everything, self.settings)
 
     @cached_property
     def rates(self):
@@ -172,6 +178,22 @@ def headline(self: Report):
     first = [s for s in sentences if s.startswith((f'On {self.main},', 'At '))]
     say(f"**{' '.join(first)}** {' '.join(s for s in sentences if s not in first)}")
 
+# %% ../../nbs/library/study/10_report.ipynb #c015c
+@patch
+def next_step(self: Report):
+    "The next best step, from the rows"
+    if not self.compared: return
+    lines = []
+    for point in self.points:
+        found = self.same_point(self.steps, point)
+        first, *rest = step_sentences(found, baseline=self.baseline, margin=self.margin)
+        at = f'At {point.heading}: ' if point.heading else ''
+        lines.append(' '.join([f'{at}**{first}**', *rest]))
+    raced = self.settings.get('search', {}).get('candidates', [])
+    untried = not_tried_sentence([*self.arms, *raced])
+    if not self.grid: return say(' '.join([*lines, *untried]))
+    say('\n'.join(f'- {line}' for line in [*lines, *untried]))
+
 # %% ../../nbs/library/study/10_report.ipynb #c017
 def _enumerated(parts):
     "`a, b and c`"
@@ -225,6 +247,7 @@ def contents(self: Report):
     "Links to the sections a reader may look for"
     there = {
         'Verdict': True,
+        'What next': self.compared,
         'Claims': self.compared and self.claims,
         'Labels': self.budgets(),
         'The exchange rate': self.compared and any(worth is not None for worth in self.rates.values()),
@@ -277,3 +300,26 @@ def _verdicts_at(self: Report, point):
         name = unbroken(arm) + (f' {quiet("control")}' if is_control(arm) else '')
         lines.append(dict(arm=name) | {v.split: verdict_cell(v) for v in here.itertuples()})
     table(pd.DataFrame(lines, columns=['arm', *columns]))
+
+# %% ../../nbs/library/study/10_report.ipynb #c020c
+@patch
+def what_next(self: Report):
+    "Every step with its gain and its cost, the best first"
+    if not self.compared: return
+    say('## What next\n\nWhat could be done next, the best first: what is shown to help before what is not, what costs '
+        'no label before what does, then by the gain, for labels by the gain an hour. On top: the difference to the '
+        'best recipe without synthetic images that could have had the same images.')
+    self.each_point(self._steps_at)
+
+@patch
+def _steps_at(self: Report, point):
+    lines = []
+    for v in self.same_point(self.steps, point).itertuples():
+        over = ''
+        if v.against: over = f'{v.against}: {v.over:+z.3f}<br>{quiet(interval(v.over_low, v.over_high))}'
+        training = '' if pd.isna(v.seconds) else f'{v.seconds:+.0f} s'
+        done = f'{step_words(v.arm, v.labels, v.per_class)}<br>{quiet(v.arm)}'
+        lines.append([done, verdict_cell(v), cost_words(v), training, over])
+    gains = f'difference to {self.baseline} on {self.main}'
+    shown = pd.DataFrame(lines, columns=['step', gains, 'cost', "classifier's training", 'on top of'])
+    table(shown if shown['on top of'].any() else shown.drop(columns='on top of'))

@@ -70,7 +70,7 @@ def study_settings(study, runs, command, workers, threads):
         runs={run.name: dict(replicate=run.replicate, **run.point) for run in runs},
     )
 
-# %% ../../nbs/library/study/09_runner.ipynb
+# %% ../../nbs/library/study/09_runner.ipynb #c014b
 def _identity(settings):
     "What makes it the same study, whatever the number of replicates"
     about = dict(notebook=Path(settings['notebook']).name, study=settings['study'])
