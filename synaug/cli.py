@@ -232,13 +232,23 @@ def plan(
 # %% ../nbs/library/90_cli.ipynb #68de30dd
 _Source = typer.Argument(metavar='SOURCE', help='simulate, an .npz file, a folder of images, or a manifest .csv.')
 
+_Label = typer.Option(metavar='COLUMN', help="The table's column of labels, or several of 0 and 1: A,B.")
+_Group = typer.Option(metavar='COLUMN', help="Its column of what images share, such as a patient; none: no groups.")
+_Split = typer.Option(metavar='COLUMN', help='Its column of splits; none: split anew.')
+
 @app.command()
-def inspect(source: Annotated[str, _Source]):
+def inspect(
+    source: Annotated[str, _Source],
+    label: Annotated[str, _Label] = '',
+    group: Annotated[str, _Group] = '',
+    split: Annotated[str, _Split] = '',
+):
     "Show what a data set holds, and what is wrong with it."
     from synaug.data.inspection import inspect
     from synaug.data.sources import load
-    if inspect(source): raise typer.Exit(2)
-    with warnings.catch_warnings(action='ignore'): data = load(source)     # its notes were printed
+    columns = dict(label_column=label, group_column=group, split_column=split)
+    if inspect(source, **columns): raise typer.Exit(2)
+    with warnings.catch_warnings(action='ignore'): data = load(source, **columns)     # its notes were printed
     print_near_duplicates(data)
 
 # %% ../nbs/library/90_cli.ipynb #264eec9b

@@ -117,8 +117,8 @@ def _check_splits_within(tree, folders):
     deeper = [set().union(*_names_in(tree, own).values()) for own in splits.values()]
     same = len(deeper[0]) > 1 and all(found == deeper[0] for found in deeper) and not _look_like_ids(deeper[0])
     if same or _look_like_ids([p.name for p in folders]):
-        raise SourceError(f'{folders[0].parent}: the folders {_some(p.name for p in folders)} hold splits of their own; '
-                          'give one of them as the source')
+        raise SourceError(f'{folders[0].parent}: the folders {_some(p.name for p in folders)} hold splits of their '
+                          'own; give one of them as the source')
 
 # %% ../../nbs/library/data/08_class_folders.ipynb #f014
 def _within(folder, place):
@@ -274,7 +274,8 @@ def list_folders(folder):
     there = files_below(folder)
     images = [f for f in there if is_image(f)]
     tables = [f for f in there if f.suffix.lower() in ('.csv', '.tsv', '.xls', '.xlsx')]
-    _say_others(folder, tables, [f for f in there if not is_image(f) and f not in tables], len(images))
+    note = left_out([f for f in there if not is_image(f) and f not in tables], len(images), folder)
+    if note: warnings.warn(note)
     if not images: raise SourceError(f'{folder}: holds no images such as PNG, JPEG or TIFF')
     places, files, channels = joined_channels(folder, without_masks(folder, images))
     tree = Tree(folder, places)
@@ -290,11 +291,3 @@ def list_folders(folder):
 
 _groups_from = ('the folders that hold the images; list the images in a manifest.csv with the columns path,label to do '
                 'without groups')
-
-def _say_others(folder, tables, others, n_images):
-    "Notes of tables and other files beside so many images. SourceError if too many are pictures that are not read"
-    if tables:
-        warnings.warn(f'{folder}: {tables[0].relative_to(folder)} lies beside the images and is not read; if it holds '
-                      'labels, patients or splits, give it as the source')
-    note = left_out(others, n_images, folder)
-    if note: warnings.warn(note)

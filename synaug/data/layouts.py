@@ -17,9 +17,9 @@ from pathlib import Path
 
 from .class_folders import list_folders
 from .files import Plane, file_identity, kept_array, worth_keeping
-from .folders import (
-    Listing, by_folder, folders_in, images_below, is_image, list_manifest, manifest_file, visible)
-from .kaggle import kaggle_file, list_kaggle
+from .folders import Listing, by_folder, folders_in, images_below, is_image, visible
+from .kaggle import kaggle_file, list_kaggle, list_single_cells, single_cell_file
+from .manifests import Columns, list_class_folders, list_manifest, manifest_file
 from .npz import Npz
 from .pixels import elsewhere
 from .splits import is_split, split_name
@@ -174,7 +174,7 @@ class Layout:
     labels_are: str
     found: Callable         # path -> something true if the path has this layout
     read: Callable          # (path, and its choices) -> `Listing` or `Npz`
-    choices: tuple = ()     # of those: 'split', 'target', 'seed'
+    choices: tuple = ()     # of those: 'split', 'target', 'seed', 'columns'
     known: tuple = ()       # values of split= or target=
     fewest: int = 0         # images of a class that is kept
 
@@ -184,6 +184,8 @@ layouts = (
     Layout(name='Kaggle HPA', looks_like='train.csv with Id,Target; train/<Id>_red.png ...',
            labels_are='28 protein locations', found=kaggle_file, read=list_kaggle,
            choices=('split', 'seed'), known=('paper',), fewest=10),
+    Layout(name='Kaggle HPA single cells', looks_like='train.csv with ID,Label; train/<ID>_red.png ...',
+           labels_are='those of 19 protein locations that occur', found=single_cell_file, read=list_single_cells),
     Layout(name='NCT-CRC-HE-100K', looks_like='folders NCT-CRC-HE-100K, CRC-VAL-HE-7K', labels_are='9 tissues',
            found=_crc_folders, read=list_crc),
     Layout(name='PanNuke', looks_like='images.npy, types.npy, masks.npy per fold',
@@ -191,29 +193,35 @@ layouts = (
            choices=('target',), known=('tissue', 'nucleus')),
     Layout(name='Organ-on-a-Chip', looks_like='[split/]good/YYMMDD_N.png', labels_are='good, bad',
            found=_chip_folder, read=list_chip, choices=('split',), known=('date', 'shipped')),
-    Layout(name='manifest CSV', looks_like='path,label[;label],group,split', labels_are='its column label',
-           found=manifest_file, read=list_manifest),
+    Layout(name='manifest CSV', looks_like='path,label[;label],group,split, or the like',
+           labels_are='its column label, or columns of 0 and 1', found=manifest_file, read=list_manifest,
+           choices=('columns',)),
     Layout(name='folder per class', looks_like='[split/]class/*.png', labels_are='names of the folders',
-           found=lambda p: p.is_dir() and visible(p), read=list_folders))
+           found=lambda p: p.is_dir() and visible(p), read=list_class_folders, choices=('columns',)))
 
 # %% ../../nbs/library/data/09_layouts.ipynb #s22
-def open_source(path, split=None, target=None, seed=0):
-    """(its `Layout`, its `Listing` or `Npz`) of a file or folder. SourceError for an unknown layout or a choice it does
-    not have"""
+def open_source(path, split=None, target=None, seed=0, columns=Columns()):
+    """(its `Layout`, its `Listing` or `Npz`) of a file or folder; `columns` that say label, group and split of a table.
+    SourceError for an unknown layout or a choice it does not have"""
     path = Path(path).expanduser()
     if not path.exists():
         raise SourceError(f"{path}: no such file or folder; a source is 'simulate' or the path of your images")
     layout = next((known for known in layouts if known.found(path)), None)
+    if layout and columns.label and 'columns' in layout.choices:
+        layout = next(known for known in layouts if known.read is list_manifest)
     if layout is None:
         said, _ = elsewhere([path])
         if said: raise SourceError(f'{path}: {said[0]}')
         what = 'an empty folder' if path.is_dir() else 'not a layout synaug knows'
         reads = '; '.join(f'{known.name} ({known.looks_like})' for known in layouts)
         raise SourceError(f'{path}: {what}; it reads: {reads}')
-    asked = dict(split=split or None, target=target or None, seed=seed)
+    asked = dict(split=split or None, target=target or None, seed=seed, columns=columns)
     for name in 'split', 'target':
         allowed = layout.known if name in layout.choices else ()
         if asked[name] not in (None, *allowed):
             has = f'it has {", ".join(allowed)}' if allowed else 'it has none'
             raise SourceError(f'{path}: {name}={asked[name]!r} is no choice for {layout.name}; {has}')
+    named = [f'{name}_column={value}' for name, value in columns._asdict().items() if value]
+    if named and 'columns' not in layout.choices:
+        raise SourceError(f'{path}: {named[0]}: {layout.name} is not read by columns of a table; leave it out')
     return layout, layout.read(path, **{c: asked[c] for c in layout.choices})
