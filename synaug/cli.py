@@ -69,8 +69,9 @@ def print_outcome(out):
 def _print_next_step(out, settings, console):
     "Print what would help most for what it costs, where there is something to compare"
     import pandas as pd
+    from synaug.study.ledger import next_steps
     from synaug.verdicts.next_step import step_sentences
-    steps = pd.read_csv(Path(out)/'next_step.csv')
+    steps = next_steps(pd.read_parquet(Path(out)/'ledger.parquet'), settings)
     if not len(steps): return
     said = step_sentences(steps, baseline=settings['baseline'], margin=settings['margin'])
     console.print(' '.join(said), markup=False, highlight=False)
