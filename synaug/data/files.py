@@ -136,7 +136,8 @@ def survey(files):
         try: return facts(_name(file), *_joined(file))
         except ImageError as e: return e
     with ThreadPoolExecutor() as threads:
-        return list(tqdm(threads.map(look, files), total=len(files), desc='looking at all', unit=' images', mininterval=.5))
+        return list(tqdm(threads.map(look, files), total=len(files), desc='looking at all', unit=' images', mininterval=.5,
+                         disable=None if worth_keeping(len(files)) else True))
 
 def _gathered(files, size, gather):
     "What `gather` makes of a `Decoder` of the files, all in one form, and notes. ImageError: every trouble of the set"

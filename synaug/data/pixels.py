@@ -6,9 +6,10 @@
 __all__ = ['image_suffixes', 'elsewhere', 'left_out', 'upright', 'decode', 'channel_names', 'Facts', 'facts', 'Form',
            'common_values', 'common_channels', 'common_form']
 
-# %% ../../nbs/library/data/05_pixels.ipynb #p6d7314d
+# %% ../../nbs/library/data/05_pixels.ipynb #ped87e17
 import logging
 import numpy as np
+import re
 import tifffile
 from PIL import Image
 from collections import Counter
@@ -343,7 +344,7 @@ def common_channels(known):
     said = f'{widths[1]} of {n} images are grey, the others colour: read as three equal channels'
     return alpha, 'colour', [*notes, said]
 
-# %% ../../nbs/library/data/05_pixels.ipynb #p6784f6e
+# %% ../../nbs/library/data/05_pixels.ipynb #pf2a4029
 def common_form(found, size=None):
     """(`Form`, notes) for a set whose images have these `Facts`; `found` has an ImageError for each that cannot be read.
     ImageError with every trouble of the set, `size` given or not"""
@@ -361,9 +362,16 @@ def common_form(found, size=None):
     return Form(dtype=dtype, factor=factor, channels=channels, alpha=alpha), [*told, *more]
 
 def _broken(said, n):
-    "The unreadable files, at most five by name"
-    rest = f'; and {len(said) - 5} more' if len(said) > 5 else ''
-    return said[0] if len(said) == 1 else f'{len(said)} of {n} images cannot be read: ' + '; '.join(said[:5]) + rest
+    "The unreadable files, at most five by name for each reason"
+    if len(said) == 1: return said[0]
+    reasons = {}
+    for file, _, why in (text.partition(': ') for text in said):
+        reasons.setdefault(re.sub(r'\d+', '', why), []).append((file, why))
+    told = []
+    for same in reasons.values():
+        more = f' and {len(same) - 5} more' if len(same) > 5 else ''
+        told.append(f'{", ".join(file for file, _ in same[:5])}{more}: {same[0][1]}')
+    return f'{len(said)} of {n} images cannot be read: ' + '; '.join(told)
 
 def _sizes(known):
     "The sizes if there are several, and what to do"
