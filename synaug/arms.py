@@ -4,20 +4,29 @@
 
 # %% auto #0
 __all__ = ['CONTROLS', 'BATCHNORMS', 'generator_words', 'arm_kind', 'arm_words', 'arm_amount', 'is_control', 'arm_factors', 'Arm',
-           'parse']
+           'parse', 'compose', 'shuffled_twin']
 
 # %% ../nbs/library/04_arms.ipynb #c003
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from fastcore.basics import patch
 
 from .errors import ArmError
 
 # %% ../nbs/library/04_arms.ipynb #c006
+_TRAINING = {               # word -> the field of an `Arm` that says how its classifier is trained, and its value
+    'longer': ('length', 2.),
+    'balanced': ('sampling', 'balanced'),
+    'pretrained': ('start', 'weights'),
+    'adapt-batchnorm': ('adapts', True),
+} | {word: ('views', word) for word in ('no-augmentation', 'flips', 'randaugment', 'mixup', 'cutmix')}
+
 _SCHEMES = {
     'real': {},
     'pool-pretrained': dict(start='pool'),
     'pseudo-labels': dict(partner='pool', labels='soft'),
+    'self-training': dict(partner='pool', labels='sure'),
     'duplicate': dict(partner='duplicate'),
     'oracle': dict(partner='oracle'),
     'noise': dict(partner='noise'),
@@ -29,7 +38,7 @@ _SCHEMES = {
     'pretrain': dict(partner='synthetic', rule='pretrain'),
     'mix-loss': dict(partner='synthetic', rule='mix-loss'),
     'mix-representation': dict(partner='synthetic', rule='mix-representation'),
-}
+} | {word: {field: value} for word, (field, value) in _TRAINING.items()}
 
 # %% ../nbs/library/04_arms.ipynb #c008
 CONTROLS = tuple(scheme for scheme, says in _SCHEMES.items() if says and says.get('partner') != 'synthetic')
@@ -40,6 +49,7 @@ BATCHNORMS = 'shared', 'joint', 'split'
 generator_words = {     # word -> the generator that its synthetic images come from
     'simplified': 'pixel diffusion as simple as in Lin & Cao 2025',
     'unet': 'pixel diffusion with a U-Net',
+    'unet-pseudo': 'the same, which also learns the pool under predicted labels',
     'latent': 'latent diffusion, guided by a classifier of noised latents',
     'latent-clean': 'the same, guided by a classifier of clean latents',
     'latent-no-pool': 'the same as latent, without pre-training on the pool',
@@ -51,9 +61,28 @@ def _fields():
     says = {'noise': ('partner', 'noise'), 'real': ('partner', 'duplicate'), 'oracle': ('partner', 'oracle')}
     says |= {word: ('generator', word) for word in generator_words}
     says |= {word: ('curation', word) for word in ('random', 'confidence', 'centroid', 'covariance')}
-    says |= {'soft': ('labels', 'soft')}
+    says |= {word: ('labels', word) for word in ('soft', 'shuffled', 'examined', 'confused')}
     says |= {word: ('batchnorm', word) for word in ('joint', 'shared', 'split')}
-    return says | {'batch': ('reduction', 'batch'), 'of-mixture': ('of', 'mixture')}
+    says |= {'batch': ('reduction', 'batch'), 'of-mixture': ('of', 'mixture'), 'from-pool': ('start', 'pool')}
+    return says | _TRAINING
+
+# %% ../nbs/library/04_arms.ipynb #c011b
+_VALUED = {             # start of a word -> the field that it sets, to the value after the hyphen
+    'guided': ('guidance', float),
+    'autoguided': ('autoguidance', float),
+    'edit': ('edit', float),
+    'to': ('domain', str),
+}
+
+def _valued(word):
+    "(field, value) of a word such as `guided-2`; None for another"
+    name, _, text = word.partition('-')
+    if name not in _VALUED or not text: return None
+    field, kind = _VALUED[name]
+    try: return field, kind(text)
+    except ValueError: return None
+
+_SAMPLING = 'generator', 'guidance', 'autoguidance', 'edit', 'domain'       # fields: how samples are drawn
 
 # %% ../nbs/library/04_arms.ipynb #c012
 def _words_for(scheme):
@@ -62,14 +91,17 @@ def _words_for(scheme):
     synthetic = partner == 'synthetic'
     takes = dict(
         partner=synthetic,
-        generator=synthetic,
-        curation=synthetic,
         labels=synthetic,
         reduction=rule == 'mix-loss',
         batchnorm=partner and rule not in ('only', 'pretrain'),
         of=partner and rule == 'add',
-    )
-    return [word for word, (field, _) in _fields().items() if takes[field]]
+    ) | dict.fromkeys((*_SAMPLING, 'curation'), synthetic)
+    free = {field for field, _ in _TRAINING.values()} - set(_SCHEMES[scheme])
+    takes |= dict.fromkeys(free, scheme != 'real')
+    words = [word for word, (field, _) in _fields().items() if takes.get(field)]
+    if partner != 'oracle': words = [word for word in words if word != 'confused']
+    elif rule == 'add': words.append('confused')
+    return words
 
 # %% ../nbs/library/04_arms.ipynb #c015
 _SPELT = re.compile(r'(.*?)(?:-(\d+(?:\.\d+)?)%)?', re.S)
@@ -93,9 +125,10 @@ def arm_amount(arm):
     return _share(*_SPELT.fullmatch(arm).groups())
 
 def is_control(arm, controls=CONTROLS):
-    "Whether an arm is a control: by its scheme, or because its partner is not synthetic, as in `mix-loss:noise-50%`"
+    """Whether an arm is a control: by its scheme, or because its partner is not synthetic, or not under its own labels,
+    as in `mix-loss:noise-50%` and `add:shuffled`"""
     scheme, *words = arm_kind(arm).split(':')
-    return scheme in controls or not {'noise', 'real', 'oracle'}.isdisjoint(words)
+    return scheme in controls or not {'noise', 'real', 'oracle', 'shuffled', 'examined'}.isdisjoint(words)
 
 def arm_factors(arm):
     "`dict(rule, partner, batchnorm)` of an arm such as 'mix-loss:noise:split'; None for arms that do not mix"
@@ -116,44 +149,68 @@ class Arm:
     generator: str | None = None    # of the synthetic partner, where there are several
     batchnorm: str = 'joint'        # or 'shared', 'split'
     reduction: str = 'image'        # or 'batch': means over the batch before Mix Loss mixes them
-    labels: str = 'own'             # or 'soft': predicted by the classifier of the arm `real`
+    labels: str = 'own'             # of the partner; or 'soft', 'sure', 'shuffled', 'examined', 'confused'
     curation: str | None = None     # rule by which synthetic images are chosen: see `curation`
-    start: str | None = None        # 'pool': weights learnt on the pool
+    guidance: float | None = None   # of the samples; None, here and below: as the study says
+    autoguidance: float | None = None   # the same, away from a weaker generator
+    edit: float | None = None       # share of noise that labelled images are edited from; None: free samples
+    domain: str | None = None       # that the samples look like, or 'all'
+    start: str | None = None        # 'pool' or 'weights': where the classifier starts from; None: at random
+    length: float = 1.              # updates, as a multiple of the study's
+    views: str | None = None        # classic augmentation; None: the recipe's
+    sampling: str = 'any'           # or 'balanced': every class as often as any other
+    adapts: bool = False            # whether BatchNorm takes its statistics from the domain that is scored
 
-    def n_extra(self, n_real):
-        "How many extra images the arm takes beside `n_real` real ones"
-        if self.partner is None: return 0
-        return max(1, round(self.amount*n_real))
+# %% ../nbs/library/04_arms.ipynb #c020c
+@patch
+def n_extra(self: Arm, n_real):
+    "How many extra images the arm takes beside `n_real` real ones"
+    if self.partner is None: return 0
+    return max(1, round(self.amount*n_real))
 
-    @property
-    def kind(self):
-        "The name without the amount"
-        return arm_kind(self.name)
+@patch(as_prop=True)
+def kind(self: Arm):
+    "The name without the amount"
+    return arm_kind(self.name)
 
-    @property
-    def is_control(self):
-        "Whether the arm isolates a confound, and is no candidate"
-        return is_control(self.name)
+@patch(as_prop=True)
+def is_control(self: Arm):
+    "Whether the arm isolates a confound, and is no candidate"
+    return is_control(self.name)
 
-    @property
-    def factors(self):
-        "`dict(rule, partner, batchnorm)` of an arm that mixes, else None"
-        return arm_factors(self.name)
+@patch(as_prop=True)
+def factors(self: Arm):
+    "`dict(rule, partner, batchnorm)` of an arm that mixes, else None"
+    return arm_factors(self.name)
 
-    @property
-    def needs_synthetic(self):
-        "Whether a generator must be fitted first"
-        return self.partner == 'synthetic'
+@patch(as_prop=True)
+def needs_synthetic(self: Arm):
+    "Whether a generator must be fitted first"
+    return self.partner == 'synthetic'
 
-    @property
-    def needs_pool(self):
-        "Whether there must be a pool"
-        return 'pool' in (self.partner, self.start)
+@patch(as_prop=True)
+def needs_pool(self: Arm):
+    "Whether there must be a pool"
+    return 'pool' in (self.partner, self.start)
 
-    @property
-    def needs_teacher(self):
-        "Whether the classifier of the arm `real` must be trained first"
-        return self.labels == 'soft' or self.curation not in (None, 'random')
+@patch(as_prop=True)
+def needs_teacher(self: Arm):
+    "Whether the classifier of the arm `real` must be trained first"
+    guessed = self.labels in ('soft', 'sure') or self.generator == 'unet-pseudo'
+    return guessed or self.curation not in (None, 'random')
+
+@patch(as_prop=True)
+def needs_examiner(self: Arm):
+    "Whether a classifier trained on every labelled image must be there"
+    return self.labels in ('examined', 'confused')
+
+@patch(as_prop=True)
+def samples(self: Arm):
+    "How its samples are drawn, as words in a fixed order: 'unet:guided-2:to-new'. None: as the study says, or none"
+    words = arm_words(self.name)
+    sampling = [field for field in _SAMPLING if getattr(self, field) is not None]
+    named = {(_valued(word) or _fields().get(word, ('', '')))[0]: word for word in words}
+    return ':'.join(named[field] for field in sampling) or None
 
 # %% ../nbs/library/04_arms.ipynb #c022
 def _choose(name, problem, found, known):
@@ -175,18 +232,61 @@ def _amount(name, scheme, words, per_cent):
         raise ArmError(f'arm {name!r} does not exist: the amount must be {bounds} %, as in {like}')
     return arm_amount(name)
 
+def _field_of(name, scheme, word):
+    "(field, value) that a word of the arm `name` sets. ArmError if its scheme takes no such word"
+    known = _words_for(scheme)
+    synthetic = _SCHEMES[scheme].get('partner') == 'synthetic'
+    if word in known: return _fields()[word]
+    if synthetic and _valued(word): return _valued(word)
+    examples = ['guided-2', 'autoguided-2', 'edit-0.5', 'to-NAME'] if synthetic else []
+    _choose(name, f'{scheme} takes no word {word!r}', word, [*known, *examples])
+    raise ArmError(f"arm {name!r} does not exist: to-NAME takes the name of a domain")
+
+# %% ../nbs/library/04_arms.ipynb #c022c
+_BOUNDS = dict(guidance=(1, 10), autoguidance=(1, 10), edit=(.05, .95))
+
+def _check_values(name, fields):
+    "ArmError if a value that a word carries is out of its bounds"
+    for field, (low, high) in _BOUNDS.items():
+        value = fields.get(field)
+        if value is None or low <= value <= high: continue
+        raise ArmError(f'arm {name!r} does not exist: {field} must be from {low} to {high}; found {value:g}')
+
 def parse(name):
     "The `Arm` called `name`, such as 'real', 'add-300%' or 'mix-loss:noise:split'. ArmError if there is none"
     name = str(name)
     kind, per_cent = _SPELT.fullmatch(name).groups()
     scheme, *words = kind.split(':')
     _choose(name, f'there is no kind {scheme!r}', scheme, list(_SCHEMES))
-    known = _words_for(scheme)
-    if words and not known: raise ArmError(f'arm {name!r} does not exist: {scheme} takes no words')
-    for word in words: _choose(name, f'{scheme} takes no word {word!r}', word, known)
-    fields = dict(_fields()[word] for word in words)
-    if len(fields) < len(words) or 'partner' in fields and {'generator', 'curation'} & set(fields):
+    if words and not _words_for(scheme): raise ArmError(f'arm {name!r} does not exist: {scheme} takes no words')
+    fields = dict(_field_of(name, scheme, word) for word in words)
+    if len(fields) < len(words) or 'partner' in fields and {*_SAMPLING, 'curation'} & set(fields):
         raise ArmError(f"arm {name!r} does not exist: of {', '.join(words)}, two decide the same")
+    _check_values(name, fields)
     fields = dict(partner=None, rule='add') | _SCHEMES[scheme] | fields
     fields.pop('of', None)
     return Arm(name, **fields, amount=_amount(name, scheme, words, per_cent))
+
+# %% ../nbs/library/04_arms.ipynb #c027b
+def _reworded(arm, words):
+    "The name of an `Arm` with other words"
+    scheme, amount = arm.kind.split(':')[0], arm.name.removeprefix(arm.kind)
+    return parse(':'.join([scheme, *words]) + amount).name
+
+def compose(image, other):
+    """The name of the arm with the extra images of the arm `image`, trained as the arm `other` says. ArmError where
+    `other` has extra images of its own, or the two decide the same"""
+    image, other = parse(image), parse(other)
+    if other.partner is not None:
+        raise ArmError(f'arm {other.name} has extra images of its own: {image.name} cannot be put on top of it')
+    training = {field for field, _ in _TRAINING.values()}
+    says = {word: set_to for word, set_to in _fields().items() if set_to[0] in training}
+    told = [word for word, (field, value) in says.items() if getattr(other, field) == value]
+    words = arm_words(image.name)
+    return _reworded(image, [*words, *(word for word in told if word not in words)])
+
+def shuffled_twin(name):
+    "The name of the same arm with the labels of its synthetic images shuffled"
+    arm = parse(name)
+    kept = [word for word in arm_words(name) if _fields().get(word, ('', ''))[0] != 'labels']
+    return _reworded(arm, [*kept, 'shuffled'])

@@ -29,7 +29,7 @@ from synaug.classifiers.networks import CompactResNet
 from synaug.classifiers.train import train
 from synaug.data import npz, seen as seeing, sources
 from synaug.data.images import Dataset, ImageSet, concat
-from synaug.data.seen import check_leaks, check_unseen, image_hashes
+from synaug.data.seen import check_leaks, check_unseen, image_hashes, seen
 from synaug.data.simulate import simulate
 from synaug.data.splits import budget
 from synaug.errors import ArmError, BudgetError, LeakError, ScoreError, SourceError, StudyError
@@ -90,6 +90,8 @@ def mutate(monkeypatch, function, change):
     "Put a copy of `function` in its place, here too, with a `change` to a piece that is found exactly once"
     function = inspect.unwrap(getattr(function, '__func__', function))
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    definition, = tree.body         # of a method patched into its class, not to be patched in again
+    definition.decorator_list = [d for d in definition.decorator_list if not ast.unparse(d).startswith('patch')]
     found = mutated(tree, **change)
     assert found == 1, f"{function.__qualname__} has changed: {change['old']!r} occurs {found} times in it"
     code = compile(ast.fix_missing_locations(tree), f'<mutant of {function.__qualname__}>', 'exec')
@@ -204,9 +206,46 @@ def scoring_after(synthetic_of):
     return refused(LeakError, 'images of test were fitted on', action)
 
 
-def samples(generator): return generator.sample(DATA.train.labels[:12], steps=1, progress=False)
+def samples(generator, **settings):
+    return generator.sample(DATA.train.labels[:12], steps=1, progress=False, **settings)
+
+
 def classifier_of_leaky_samples(): return scoring_after(samples)
 def classifier_of_joined_leaky_samples(): return scoring_after(lambda g: concat(DATA.train[12:24], samples(g)))
+
+
+def refused_samples(**settings):
+    "Whether a classifier with samples of a generator that saw nothing wrong is not scored, for what they came from"
+    extra = samples(fitted(), **settings)
+    return refused(LeakError, 'images of test were fitted on',
+                   lambda: score_splits(brief(DATA.train[:12], extra), SCORED))
+
+
+def learnt_from_test_images():
+    "What `learn` gives of training images and a test image, their labels hidden"
+    tiny = dict(steps=1, widths=(8,), batch_size=4, device='cpu', progress=False)
+    hidden = concat(DATA.train[:12], DATA.test[:1]).unlabelled()
+    return pixel.PixelGenerator.learn(hidden, DATA.train.classes, DATA.train.task, **tiny)
+
+
+def classifier_of_edited_test_images(): return refused_samples(edit=(DATA.test[:12], .5))
+
+
+def generator_that_started_from_a_test_image():
+    start = learnt_from_test_images()
+    tiny = dict(steps=1, batch_size=4, device='cpu', progress=False)
+    made = pixel.PixelGenerator.fit(DATA.train[:12], start=start, **tiny)
+    return refused(LeakError, 'images of test were fitted on', lambda: check_unseen(made.seen, **SCORED))
+
+
+def classifier_of_samples_led_away_from_a_test_image():
+    start = learnt_from_test_images()
+    tiny = dict(steps=1, batch_size=4, device='cpu', progress=False)
+    made = pixel.PixelGenerator.fit(DATA.train[:12], start=start, **tiny)
+    clean = replace(made, seen=seen(DATA.train[:12]))
+    extra = samples(clean, guidance=2, weak=start)
+    return refused(LeakError, 'images of test were fitted on',
+                   lambda: score_splits(brief(DATA.train[:12], extra), SCORED))
 
 
 def classifier_of_selected_leaky_samples():
@@ -344,8 +383,13 @@ GUARDS = [
     (classifier_of_leaky_samples, [
         (score_splits, instead('check_unseen(classifier.seen, **splits)', 'None')),
         (train, instead('seen(*[s for s in (real, partner) if s is not None])', 'seen(real)')),
-        (pixel.PixelGenerator.sample, instead('self.seen', 'None')),
+        (pixel.known_to, instead('generator.seen', 'Seen()')),
         (seeing.seen, never('s.origin is not None'))]),
+    (generator_that_started_from_a_test_image, [
+        (pixel.PixelGenerator.fit, instead('fitted_on.union(start.seen)', 'fitted_on'))]),
+    (classifier_of_edited_test_images, [(pixel.known_to, instead('known.union(seen(edit[0]))', 'known'))]),
+    (classifier_of_samples_led_away_from_a_test_image, [
+        (pixel.known_to, instead('known.union(weak.seen)', 'known'))]),
     (classifier_of_selected_leaky_samples, [
         (ImageSet.__getitem__, instead('replace', 'lambda s, **fields: replace(s, **fields, origin=None)'))]),
     (classifier_of_joined_leaky_samples, [(concat, instead('Seen().union(*origins) if origins else None', 'None'))]),

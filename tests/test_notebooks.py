@@ -70,6 +70,9 @@ def notebook_faults(path):
                if any(map(is_unseen_figure, outputs))]
     faults += [f'cell {n} holds injected parameters: they override what a reader sets above' for n, cell in code
                if 'injected-parameters' in cell['metadata'].get('tags', [])]
+    texts = [(n, ''.join(c['source']).strip()) for n, c in enumerate(raw['cells']) if c['cell_type'] == 'markdown']
+    in_code = {source.strip() for _, source, _ in cells}
+    faults += [f'cell {n} is text, and says what a code cell says' for n, text in texts if text in in_code]
     faults += [f'cell {n} mixes imports with other code' for n, source, _ in cells
                if not directives(source) & {'eval', 'export', 'exporti'} and mixes_imports(source)]
     return faults
@@ -173,3 +176,11 @@ def test_notebook_fault_is_found(tmp_path, cells, options, fault):
     path = write(tmp_path/options.get('name', 'n.ipynb'), *cells, kernel=options.get('kernel', 'python3'))
     found = notebook_faults(path)
     assert found == [] if fault is None else len(found) == 1 and fault in found[0]
+
+
+def test_text_that_is_code_is_found(tmp_path):
+    path = write(tmp_path/'n.ipynb', ('1+1', [RESULT]))
+    notebook = json.loads(path.read_text())
+    notebook['cells'].insert(0, dict(cell_type='markdown', id='m0', metadata={}, source=['1+1']))
+    path.write_text(nb2str(notebook))
+    assert notebook_faults(path) == ['cell 0 is text, and says what a code cell says']

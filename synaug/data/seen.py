@@ -22,17 +22,18 @@ def image_hashes(images):
     return np.array(hashes, dtype='<U24')
 
 def fingerprint(*sets):
-    "Short hash of sets of images with their labels and groups; independent of the order within a set"
+    "Short hash of sets of images with their labels, groups and domains; independent of the order within a set"
     total = hashlib.blake2b(digest_size=8)
     for s in sets: total.update(repr((s.classes, s.task, sorted(_rows(s)))).encode())
     return total.hexdigest()
 
 def _rows(s):
-    "For each image its hash, labels and group as one text"
+    "For each image its hash, labels, group and domain as one text"
     for i, known in enumerate(image_hashes(s.images)):
         labels = '' if s.labels is None else s.labels[i].astype(np.float32).tobytes().hex()
         group = '' if s.groups is None else str(s.groups[i])
-        yield known + labels + group
+        domain = '' if s.domains is None else f'@{s.domains[i]}'
+        yield known + labels + group + domain
 
 # %% ../../nbs/library/data/01_seen.ipynb #c011
 @dataclass(frozen=True)
@@ -46,6 +47,15 @@ class Seen:
         hashes = self.hashes.union(*(o.hashes for o in others))
         groups = self.groups.union(*(o.groups for o in others))
         return Seen(hashes, groups)
+
+    def as_json(self):
+        "What JSON can hold, and what has the same text every time: sorted lists of `hashes` and `groups`"
+        return dict(hashes=sorted(self.hashes), groups=sorted(self.groups))
+
+    @classmethod
+    def from_json(cls, record):
+        "What `as_json` gave"
+        return cls(frozenset(record['hashes']), frozenset(record['groups']))
 
 def seen(*sets):
     """What is seen by fitting on these image sets: their images, their groups, and all that the generators of synthetic

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['straight', 'cosine', 'linear', 'objectives', 'samplers', 'NoisePath', 'log_alpha_bar', 'scaled_linear', 'interpolate',
            'tabulated', 'Objective', 'one_of', 'schedule_objective', 'denoising_loss', 'fit_denoiser', 'denoiser',
-           'karras_sigmas', 'dpm_solver', 'ddpm_sigmas', 'ddim', 'check_scheduler', 'scheduled', 'requested',
-           'check_sampler', 'sample']
+           'autoguided', 'karras_sigmas', 'dpm_solver', 'ddpm_sigmas', 'ddim', 'check_scheduler', 'scheduled',
+           'requested', 'check_sampler', 'check_edit', 'sampled_batches', 'sample']
 
 # %% ../../nbs/library/generators/01_diffusion.ipynb #c003
 import math
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from dataclasses import dataclass
 from inspect import signature
+from itertools import islice
 from tqdm.auto import tqdm
 from typing import Callable
 
@@ -140,8 +141,9 @@ def fit_denoiser(net, batches, objective, steps, batch_size=32, lr=4e-3, p_drop=
 
 # %% ../../nbs/library/generators/01_diffusion.ipynb #c026
 def denoiser(net, objective, labels, guidance=1.):
-    "(x, sigma) -> denoised images, for x = x0 + sigma * noise, given `labels` and guidance (a number or one per image)"
-    keep = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
+    """(x, sigma) -> denoised images, for x = x0 + sigma * noise, given `labels` (unknown where NaN) and guidance (a number
+    or one per image)"""
+    keep, labels = ~labels.isnan().any(1), labels.nan_to_num()
     guided = not (isinstance(guidance, (int, float)) and guidance == 1)
     twice = lambda x: x.repeat(2, *[1]*(x.ndim-1))
     def answer(x, sigma, keep, labels):
@@ -152,8 +154,15 @@ def denoiser(net, objective, labels, guidance=1.):
         return objective.denoised(y.float(), x_t, t)
     def denoise(x, sigma):
         if not guided: return answer(x, sigma, keep, labels)
-        given, free = answer(twice(x), sigma, torch.cat([keep, ~keep]), twice(labels)).chunk(2)
+        given, free = answer(twice(x), sigma, torch.cat([keep, torch.zeros_like(keep)]), twice(labels)).chunk(2)
         return free + guidance*(given-free)
+    return denoise
+
+def autoguided(strong, weak, guidance):
+    "(x, sigma) -> denoised images: what `strong` says, led away from what `weak` says (Karras et al. 2024)"
+    def denoise(x, sigma):
+        against = weak(x, sigma)
+        return against + guidance*(strong(x, sigma) - against)
     return denoise
 
 # %% ../../nbs/library/generators/01_diffusion.ipynb #c028
@@ -239,6 +248,23 @@ def _counting(f, bar):
         return f(*args)
     return counted
 
+def check_edit(strength, sampler):
+    "GeneratorError unless `strength` is a share of noise that `sampler` can start from"
+    if not .05 <= strength <= .95:
+        raise GeneratorError(f'edit: the strength must be from 0.05 to 0.95; found {strength:g}')
+    if sampler == 'dpm-solver': return
+    raise GeneratorError(f"edit: images are edited by sampler='dpm-solver'; found {sampler!r}")
+
+def _edited(denoise, x0, z, strength, steps):
+    "Images `x0`, noised by `z` to the share `strength`, and from there down (Meng et al. 2022, algorithm 1)"
+    sigmas = karras_sigmas(steps, sigma_max=strength/(1 - strength))
+    return dpm_solver(denoise, x0 + z*float(sigmas[0]), sigmas)
+
+def _noise(n, shape, seed, block=128):
+    "`n` times standard normal noise, one image after the other; no more than `block` of them in memory"
+    generator = torch.Generator().manual_seed(seed)
+    for i in range(0, n, block): yield from torch.randn((min(block, n - i), *shape), generator=generator)
+
 def _sampled(denoise, z, sampler, steps, eta, generators):
     "From standard normal `z` to images; `generators` one per image, for fresh noise"
     fresh = lambda: torch.stack([torch.randn(z.shape[1:], generator=one, device=z.device) for one in generators])
@@ -253,10 +279,10 @@ def _sampled(denoise, z, sampler, steps, eta, generators):
     return scheduled(denoise, z, sampler, steps, eta, generators)
 
 # %% ../../nbs/library/generators/01_diffusion.ipynb #c035
-def sample(
+def sampled_batches(
     net,
     objective,
-    labels,                 # (N, K), on the device of `net`
+    labels,                 # (N, K), on the device of `net`; NaN: unknown
     shape,                  # (C, H, W)
     steps=12,
     guidance=1.,
@@ -265,17 +291,29 @@ def sample(
     progress=True,
     sampler='dpm-solver',   # few steps; 'ddim', 'ddpm' (1000 steps visit every level), or a scheduler of `diffusers`
     eta=0.,                 # of 'ddim'
+    edit=None,              # (slice -> images (n, *shape), share of noise): where to start from, instead of noise alone
+    weak=None,              # (network, objective, labels) that guidance leads away from, instead of no label
 ):
-    "Images `(N, *shape)` for `labels`, in the units of the training. GeneratorError if the sampler is unknown"
+    "Batches of images `(n, *shape)` for `labels`, in the units of the training. GeneratorError for an unknown sampler"
     check_sampler(sampler)
+    if edit is not None: check_edit(edit[1], sampler)
     device, n = labels.device, len(labels)
-    start = torch.randn((n, *shape), generator=torch.Generator().manual_seed(seed))
+    noise = _noise(n, shape, seed)
     seeds = torch.randint(2**32, (n,), generator=torch.Generator().manual_seed(seed)).tolist()
     batches = [slice(i, i+batch_size) for i in range(0, n, batch_size)]
-    images = []
     with tqdm(total=len(batches)*steps, desc='sampling', unit='step', disable=not progress, mininterval=1) as bar:
         for part in batches:
-            generators = [torch.Generator(device).manual_seed(s) for s in seeds[part]]
-            denoise = _counting(denoiser(net, objective, labels[part], guidance), bar)
-            images.append(_sampled(denoise, placed(start[part], device), sampler, steps, eta, generators))
-    return torch.cat(images)
+            z = placed(torch.stack([*islice(noise, batch_size)]), device)
+            denoise = denoiser(net, objective, labels[part], guidance if weak is None else 1.)
+            if weak is not None: denoise = autoguided(denoise, denoiser(*weak[:2], weak[2][part]), guidance)
+            denoise = _counting(denoise, bar)
+            if edit is None:
+                generators = [torch.Generator(device).manual_seed(s) for s in seeds[part]]
+                yield _sampled(denoise, z, sampler, steps, eta, generators)
+            else:
+                images, strength = edit
+                yield _edited(denoise, placed(images(part), device), z, strength, steps)
+
+def sample(net, objective, labels, shape, *args, **settings):
+    "Images `(N, *shape)` for `labels`, in the units of the training; `settings` and errors: see `sampled_batches`"
+    return torch.cat([*sampled_batches(net, objective, labels, shape, *args, **settings)])

@@ -476,8 +476,8 @@ def save(generator, folder):
         weights = {k: v.contiguous() for k, v in generator.classifier.state_dict().items()}
         write(folder/'classifier.safetensors', lambda path: save_file(weights, path))
     plain = 'objective', 'size', 'channels', 'dtype', 'settings', 'noised', 'classes', 'task'
-    facts, known = {k: getattr(generator, k) for k in plain}, generator.seen
-    facts |= dict(seen=dict(hashes=sorted(known.hashes), groups=sorted(known.groups)))
+    facts = {k: getattr(generator, k) for k in plain}
+    facts |= dict(seen=generator.seen.as_json())
     facts |= dict(losses={k: v.tolist() for k, v in generator.losses.items()})
     write(folder/'generator.json', lambda path: path.write_text(json.dumps(facts)))
 
@@ -497,7 +497,7 @@ def load(folder, device=None):
         channels=tuple(facts['channels']),
         dtype=facts['dtype'],
         settings=facts['settings'],
-        seen=Seen(*(frozenset(facts['seen'][k]) for k in ('hashes', 'groups'))),
+        seen=Seen.from_json(facts['seen']),
         losses={k: np.array(v, np.float32) for k, v in facts['losses'].items()},
         noised=facts['noised'],
         classes=tuple(facts['classes']),

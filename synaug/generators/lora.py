@@ -9,10 +9,12 @@ __all__ = ['targets', 'text_encoders', 'add_lora', 'read_weights', 'min_snr_weig
 # %% ../../nbs/library/generators/09_lora.ipynb #c003
 import json
 import numpy as np
+import os
 import pandas as pd
 import torch
 import warnings
 from dataclasses import dataclass, field
+from fastcore.basics import patch
 from pathlib import Path
 from safetensors import safe_open
 from torch import nn
@@ -187,6 +189,11 @@ def denoising_error(net, schedule, weights, source, generator, batch_size, p_dro
     with autocast(device): out = net(x_t, t.to(device), which.to(device))
     return ((out.float() - y).square().mean((1, 2, 3))*weights[t].to(device)).mean()
 
+# %% ../../nbs/library/generators/09_lora.ipynb #c034b
+def _many_cpus():
+    "Whether this is one of several processes, as launchers start them, on a machine without CUDA"
+    return int(os.environ.get('WORLD_SIZE', 1)) > 1 and not torch.cuda.is_available()
+
 # %% ../../nbs/library/generators/09_lora.ipynb #c035
 def train_lora(
     pipe,
@@ -208,7 +215,8 @@ def train_lora(
     from accelerate.utils import DistributedDataParallelKwargs
     from diffusers import DDPMScheduler
     parallel = DistributedDataParallelKwargs(find_unused_parameters=learns_text)
-    accelerator = Accelerator(device_placement=False, mixed_precision='no', kwargs_handlers=[parallel])
+    accelerator = Accelerator(
+        cpu=_many_cpus(), device_placement=False, mixed_precision='no', kwargs_handlers=[parallel])
     generator = torch.Generator().manual_seed(seed + 7919*accelerator.process_index)
     with quiet(): schedule = DDPMScheduler.from_config(pipe.scheduler.config)
     weights = min_snr_weights(schedule.alphas_cumprod, schedule.config.prediction_type, gamma)
@@ -296,45 +304,6 @@ class LoraGenerator:
     losses: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @classmethod
-    def fit(
-        cls,
-        train,                  # labelled `ImageSet`
-        base,                   # hub name or folder of a pipeline
-        steps=1000,
-        rank=8,
-        alpha=None,             # None: as `rank`
-        modules='attention',    # or 'all', or a list of layer names
-        template='a microscopy image, {label}',
-        metadata=None,          # DataFrame with a row per image, for the template
-        text=False,             # fine-tune the text encoders too
-        prior=0,                # how many images the base draws first,
-        prior_prompts=('a microscopy image',),      # of what,
-        prior_weight=1.,        # and their weight
-        batch_size=4, lr=1e-4, gamma=5., p_drop=.1, checkpointing=False, seed=0, device=None, progress=True,
-    ):
-        """Fine-tune the pipeline `base` on a labelled set.
-
-        GeneratorError for settings that do not exist, LabelError without labels, PromptError for a wrong template,
-        PipelineError for a base that cannot be had, TrainingError if the fit diverges"""
-        from accelerate import PartialState
-        if isinstance(modules, str) and modules not in targets:
-            raise GeneratorError(f'modules={modules!r} is not one of {", ".join(targets)}, nor a list of layer names')
-        if rank < 0: raise GeneratorError(f'rank={rank} must be 0 (no additions) or more')
-        if train.labels is None:
-            raise LabelError('the training set has no labels: fine-tuning needs them for its prompts')
-        if alpha is None: alpha = rank
-        rows = _rows(metadata, len(train))
-        asked = prompts(train.labels, train.classes, template, rows)
-        general = [prior_prompts[i % len(prior_prompts)] for i in range(prior)]
-        pipe = load_pipeline(base, device or PartialState().device)     # under accelerate launch, each has its own
-        rgb = ChannelMap.fitted(train.images).forward(train.images)
-        training = dict(steps=steps, batch_size=batch_size, lr=lr, gamma=gamma, p_drop=p_drop)
-        losses, optimizer = fine_tune(
-            pipe, rgb, asked, general, prior_weight, rank, alpha, modules, text, seed, progress,
-            checkpointing=checkpointing, **training)
-        return cls._of(pipe, base, train, template, rows, rank=rank, alpha=alpha, losses=losses, optimizer=optimizer)
-
-    @classmethod
     def from_weights(cls, weights, like, base, template='a microscopy image, {label}', metadata=None, device=None):
         """A generator from LoRA weights that others made, for images `like` these; a folder or file.
 
@@ -358,23 +327,66 @@ class LoraGenerator:
             known=tuple(zip(in_words(s.labels, s.classes), rows)),
             seen=seen(s).union(of_base or Seen()), base_recorded=of_base is not None, **others)
 
-    def prompts(self, labels, metadata=None, seed=0):
-        """The prompts for label rows.
+# %% ../../nbs/library/generators/09_lora.ipynb #c045c
+@patch
+def prompts(self: LoraGenerator, labels, metadata=None, seed=0):
+    """The prompts for label rows.
 
-        What the template asks and `metadata` does not say is drawn from training images with the same labels"""
-        if metadata is not None: rows = _rows(metadata, len(labels))
-        else: rows = drawn_metadata(self.known, in_words(labels, self.classes), seed)
-        return prompts(labels, self.classes, self.template, rows)
+    What the template asks and `metadata` does not say is drawn from training images with the same labels"""
+    if metadata is not None: rows = _rows(metadata, len(labels))
+    else: rows = drawn_metadata(self.known, in_words(labels, self.classes), seed)
+    return prompts(labels, self.classes, self.template, rows)
 
-    def sample(self, labels, guidance=2., steps=12, metadata=None, seed=0, batch_size=32, progress=True):
-        """An `ImageSet` with exactly the requested `labels` `(N, K)`, in their order.
+@patch
+def sample(self: LoraGenerator, labels, guidance=2., steps=12, metadata=None, seed=0, batch_size=32, progress=True):
+    """An `ImageSet` with exactly the requested `labels` `(N, K)`, in their order.
 
-        GeneratorError for labels of other classes"""
-        labels = requested(labels, self.classes)
-        texts = self.prompts(labels, metadata, seed)
-        rgb = generate(self.pipe, texts, self.size, guidance, steps, seed, batch_size, progress)
-        images = self.channel_map.inverse(rgb, np.dtype(self.dtype))
-        return ImageSet(images, labels, self.classes, self.channels, self.task, origin=self.seen)
+    GeneratorError for labels of other classes"""
+    labels = requested(labels, self.classes)
+    texts = self.prompts(labels, metadata, seed)
+    rgb = generate(self.pipe, texts, self.size, guidance, steps, seed, batch_size, progress)
+    images = self.channel_map.inverse(rgb, np.dtype(self.dtype))
+    return ImageSet(images, labels, self.classes, self.channels, self.task, origin=self.seen)
+
+# %% ../../nbs/library/generators/09_lora.ipynb #c045g
+@patch(cls_method=True)
+def fit(
+    cls: LoraGenerator,
+    train,                  # labelled `ImageSet`
+    base,                   # hub name or folder of a pipeline
+    steps=1000,
+    rank=8,
+    alpha=None,             # None: as `rank`
+    modules='attention',    # or 'all', or a list of layer names
+    template='a microscopy image, {label}',
+    metadata=None,          # DataFrame with a row per image, for the template
+    text=False,             # fine-tune the text encoders too
+    prior=0,                # how many images the base draws first,
+    prior_prompts=('a microscopy image',),      # of what,
+    prior_weight=1.,        # and their weight
+    batch_size=4, lr=1e-4, gamma=5., p_drop=.1, checkpointing=False, seed=0, device=None, progress=True,
+):
+    """Fine-tune the pipeline `base` on a labelled set.
+
+    GeneratorError for settings that do not exist, LabelError without labels, PromptError for a wrong template,
+    PipelineError for a base that cannot be had, TrainingError if the fit diverges"""
+    from accelerate import PartialState
+    if isinstance(modules, str) and modules not in targets:
+        raise GeneratorError(f'modules={modules!r} is not one of {", ".join(targets)}, nor a list of layer names')
+    if rank < 0: raise GeneratorError(f'rank={rank} must be 0 (no additions) or more')
+    if train.labels is None:
+        raise LabelError('the training set has no labels: fine-tuning needs them for its prompts')
+    if alpha is None: alpha = rank
+    rows = _rows(metadata, len(train))
+    asked = prompts(train.labels, train.classes, template, rows)
+    general = [prior_prompts[i % len(prior_prompts)] for i in range(prior)]
+    pipe = load_pipeline(base, device or PartialState(cpu=_many_cpus()).device)        # each process has its own
+    rgb = ChannelMap.fitted(train.images).forward(train.images)
+    training = dict(steps=steps, batch_size=batch_size, lr=lr, gamma=gamma, p_drop=p_drop)
+    losses, optimizer = fine_tune(
+        pipe, rgb, asked, general, prior_weight, rank, alpha, modules, text, seed, progress,
+        checkpointing=checkpointing, **training)
+    return cls._of(pipe, base, train, template, rows, rank=rank, alpha=alpha, losses=losses, optimizer=optimizer)
 
 # %% ../../nbs/library/generators/09_lora.ipynb #c064
 _facts = ('base', 'classes', 'channels', 'task', 'size', 'dtype', 'template', 'known', 'rank', 'alpha', 'optimizer',
@@ -397,7 +409,7 @@ def save(generator, folder):
     facts |= dict(
         centre=generator.channel_map.centre.tolist(), matrix=generator.channel_map.matrix.tolist(),
         losses=generator.losses.tolist(), base_fingerprint=pipeline_fingerprint(generator.base),
-        seen=dict(hashes=sorted(generator.seen.hashes), groups=sorted(generator.seen.groups)))
+        seen=generator.seen.as_json())
     text = json.dumps(facts, default=lambda v: v.item())
     write(folder/'generator.json', lambda path: path.write_text(text))
 
@@ -422,5 +434,5 @@ def load(folder, base=None, device=None):
     known |= dict(base=base, known=tuple((words, row) for words, row in facts['known']))
     return LoraGenerator(
         pipe=pipe, channel_map=ChannelMap(np.array(facts['centre']), np.array(facts['matrix'])),
-        seen=Seen(*(frozenset(facts['seen'][kind]) for kind in ('hashes', 'groups'))),
+        seen=Seen.from_json(facts['seen']),
         losses=np.array(facts['losses'], np.float32), **known)

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from ..data.seen import Seen
 from ..errors import PipelineError, PromptError
 from .channels import channel_losses
-from ..training import autocast, default_device
+from ..training import autocast, default_device, silenced
 
 # %% ../../nbs/library/generators/07_pipelines.ipynb #c006
 def in_words(labels, classes):
@@ -45,23 +45,12 @@ def prompts(labels, classes, template, metadata=None):
 
 # %% ../../nbs/library/generators/07_pipelines.ipynb #c012
 @contextmanager
-def _silent(logging):
-    "Without the bars and remarks of a library whose module `logging` is made as that of transformers"
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try: yield
-    finally:
-        logging.set_verbosity(level)
-        if bars: logging.enable_progress_bar()
-
-@contextmanager
 def quiet():
     "Without the progress bars and remarks of diffusers and transformers"
     from transformers.utils import logging as of_transformers
-    with _silent(of_transformers):
+    with silenced(of_transformers):
         from diffusers.utils import logging as of_diffusers
-        with _silent(of_diffusers), warnings.catch_warnings():
+        with silenced(of_diffusers), warnings.catch_warnings():
             warnings.simplefilter('ignore', FutureWarning)
             yield
 
@@ -114,7 +103,7 @@ def pipeline_seen(base):
     "What the pipeline in folder `base` was trained on (a `Seen`), where it is recorded; None where nobody knows"
     record = _record(base)
     if record is None: return None
-    return Seen(hashes=frozenset(record['seen']['hashes']), groups=frozenset(record['seen']['groups']))
+    return Seen.from_json(record['seen'])
 
 def pipeline_fingerprint(base):
     "A hash of the weights in folder `base`, where it is recorded; None where it is not"

@@ -78,8 +78,9 @@ def _doubling(widths, depth, c_emb, skips):
 
 # %% ../../nbs/library/generators/02_unet.ipynb #c011
 class UNet(nn.Module):
-    "UNet on images `(N, C, H, W)`, given time `(N,)` in [0, 1], labels `(N, K)` and which labels to `keep` `(N,)`"
-    def __init__(self, channels, n_classes, widths=(32, 64), patch=2, depth=1, c_emb=128):
+    """UNet on images `(N, C, H, W)`, given time `(N,)` in [0, 1], labels `(N, K)` and which labels to `keep` `(N,)`;
+    where there are domains, labels `(N, K + n_domains)`: the last columns are their bits, always kept"""
+    def __init__(self, channels, n_classes, widths=(32, 64), patch=2, depth=1, c_emb=128, n_domains=0):
         super().__init__()
         self.patch, self.stride = patch, patch * 2**(len(widths)-1)
         self.time = TimeEmbedding(64)
@@ -95,14 +96,25 @@ class UNet(nn.Module):
         self.head = nn.Sequential(nn.GroupNorm(8, widths[0]), nn.SiLU(), last)
         for zero in (last.weight, last.bias): nn.init.zeros_(zero)
         for edge in (self.stem, self.label, last): edge.is_edge = True                  # AdamW, not Muon
+        self.domain = None
+        if n_domains:
+            self.domain = nn.Linear(n_domains, c_emb, bias=False)
+            self.domain.is_edge = True
+            nn.init.zeros_(self.domain.weight)
+
+    def condition(self, t, labels, keep):
+        "What the blocks are told: `(N, c_emb)`"
+        n_classes = self.label.in_features
+        known = torch.where(keep[:, None], self.label(labels[:, :n_classes]), self.no_label)
+        if self.domain is not None: known = known + self.domain(labels[:, n_classes:])
+        return F.silu(self.mlp(self.time(t)) + known)
 
     def forward(self, x, t, labels, keep):
         height, width = x.shape[2:]
         pad_h, pad_w = -height % self.stride, -width % self.stride
         fits = pad_h < height and pad_w < width                             # a reflection must fit into the image
         x = F.pad(x, (0, pad_w, 0, pad_h), mode='reflect' if fits else 'replicate')
-        known = torch.where(keep[:, None], self.label(labels), self.no_label)
-        emb = F.silu(self.mlp(self.time(t)) + known)
+        emb = self.condition(t, labels, keep)
         conditioned = lambda layer, x: layer(x, emb) if isinstance(layer, Block) else layer(x)
         x = self.stem(F.pixel_unshuffle(x, self.patch))
         skips = [x]

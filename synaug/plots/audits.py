@@ -31,6 +31,7 @@ def _turned_like(image, other):
     distance = [((looks(view[None]) - own)**2).sum() for view in views]
     return views[int(np.argmin(distance))]
 
+# %% ../../nbs/library/plots/04_audits.ipynb #c006e
 def _histograms(ax, sets, cut):
     "Ratios of held-out images, filled, and of samples, as a line; dashed: the threshold"
     bins = np.linspace(0, max(1., *(t.ratio.max() for t in sets.values())), 60)
@@ -183,6 +184,7 @@ def _audit_title(mean):
     if copied is not None: parts.append(f'copies {copied:.0%}')
     return ', '.join(parts).capitalize() or 'Samples beside real images'
 
+# %% ../../nbs/library/plots/04_audits.ipynb #c020e
 @rc_context(THEME)
 def audit_figure(rows):
     """Rows of an `Audit` and of `shortcut` (of one replicate, or of several with a column `replicate`): labels per

@@ -95,6 +95,7 @@ def _forest(ax, rows, styles, margin):
     ax.set(yticks=range(len(styles)), yticklabels=list(styles), ylim=(len(styles) - .4, -.6))
     difference_axis(ax)
 
+# %% ../../nbs/library/plots/03_study.ipynb #c012d
 @rc_context(THEME)
 def differences(verdicts, metric='macro_f1', splits=None, margin=.02, level=.95):
     """Forest plot of paired differences with intervals and verdicts, one facet per split (all but the gap unless
@@ -339,6 +340,7 @@ def _rate_line(ax, y, r, style, most):
     rate = 'at most 0' if r.rate <= 0 else 'at least '*(r.rate >= r.most) + f'{r.rate:.2f}'
     ax.text(1.02, y, f'rate {rate}', transform=ax.get_yaxis_transform(), va='center', fontsize=8)
 
+# %% ../../nbs/library/plots/03_study.ipynb #c043d
 @rc_context(THEME)
 def exchange_plot(ledger, metric='macro_f1', split='test', baseline='real', level=.95):
     """Learning curve of the oracle arms, and each synthetic arm projected on it: the real images that gain as

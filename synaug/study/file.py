@@ -101,6 +101,7 @@ class Study:
     margin: float = .02                                 # differences smaller than this do not matter
     metric: str = 'macro_f1'                            # the one that is judged first
     claims: list = field(default_factory=list)          # said before, to be held against the rows: see `claims`
+    search: dict = field(default_factory=dict)          # candidates of a search; empty for another study: see `search`
 
     def points(self):
         "The grid's combinations, as dicts; one empty dict without a grid"
@@ -128,7 +129,8 @@ def _study_path(study):
     if path.is_file(): return path
     raise StudyError(f'unknown study {study}; {nearest(study, list(shipped_studies()))}; or give a .yaml file')
 
-_KEYS = dict(notebook='', title='', parameters={}, grid={}, replicates=6, baseline='', margin=.02, metric='', claims=[])
+_KEYS = dict(
+    notebook='', title='', parameters={}, grid={}, replicates=6, baseline='', margin=.02, metric='', claims=[], search={})
 
 def _read_yaml(path):
     "The keys of a study file, each of its type"
@@ -187,7 +189,8 @@ def read_study(study, settings=(), replicates=None):
     grid = {name: values for name, values in grid.items() if name not in asked}
     values = known | given | asked
     free = {name: value for name, value in values.items() if name not in (*_GIVEN_BY_RUNNER, *grid)}
-    rest = {key: text[key] for key in ('title', 'replicates', 'baseline', 'margin', 'metric', 'claims') if key in text}
+    told = 'title', 'replicates', 'baseline', 'margin', 'metric', 'claims', 'search'
+    rest = {key: text[key] for key in told if key in text}
     if replicates is not None: rest['replicates'] = replicates
     made = Study(path.stem, notebook, parameters=free, grid=grid, **rest)
     _check_study(made, known)

@@ -22,6 +22,7 @@ def _runs_by_point(out, settings):
     "Values of the varied parameters -> replicate -> `Predictions` of finished runs. StudyError if none kept any"
     points, by = {}, varied(settings)
     for name, run in settings['runs'].items():
+        if run.get('stage') == 'explore': continue
         folder = Path(out)/'runs'/name
         found = read_predictions(folder) if (folder/'rows.parquet').exists() else None
         if found is None: continue

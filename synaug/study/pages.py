@@ -17,11 +17,12 @@ from io import BytesIO
 from pathlib import Path
 from PIL import Image
 
-from ..errors import RunFailed
+from ..errors import RunFailed, StudyError
 from ..store import write
 from .file import shipped
-from .ledger import collect, judge, read_settings
+from .ledger import collect, judge, next_steps, read_settings
 from .processes import execute_all, failure
+from ..verdicts.next_step import confirmed
 
 # %% ../../nbs/library/study/08_pages.ipynb #c005
 def _last_heading(text, above):
@@ -74,12 +75,15 @@ def to_html(notebook, path, title):
 
 # %% ../../nbs/library/study/08_pages.ipynb #c012
 def write_report(out):
-    """Write ledger.parquet, verdict.csv, report.ipynb and report.html of the study in `out` from its finished runs;
-    the path of the last. StudyError without a finished run, RunFailed if the report breaks"""
+    """Write ledger.parquet, verdict.csv, next_step.csv, report.ipynb and report.html of the study in `out` from its
+    finished runs; the path of the last. StudyError without a finished run (of a search: of its trial), RunFailed if
+    the report breaks"""
     out, settings = Path(out).resolve(), read_settings(out)
     ledger = collect(out)
+    if confirmed(ledger).empty: raise StudyError(f'{out}: the search has confirmed nothing yet; let it end')
     write(out/'ledger.parquet', lambda p: ledger.to_parquet(p, index=False))
     write(out/'verdict.csv', lambda p: judge(ledger, settings).to_csv(p, index=False))
+    write(out/'next_step.csv', lambda p: next_steps(ledger, settings).to_csv(p, index=False))
     part, codes = out/'report.part', []
     job = shipped('experiments')/'_report.ipynb', part, {}
     execute_all([job], 1, 1, lambda job, code, seconds: codes.append(code))

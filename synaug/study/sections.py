@@ -19,12 +19,35 @@ from ..outcome import read_predictions
 from ..plots import study as plots
 from ..plots.audits import audit_figure
 from ..plots.claims import claims_figure, factor_figure
+from ..plots.race import race_figure
+from ..plots.why_not import budget_figure, chain_figure
 from .file import without_folders
 from .kept import group_intervals
 from .report import Report, interval, plural, quiet, say, table, unbroken, verdict_cell, whole
+from ..verdicts.race import Choice, race_sentences
 from ..verdicts.claims import check_claims, factor_table, pool_uses
+from ..verdicts.why_not import (
+    amount_sentence, budget_gains, budget_sentence, chain_sentences, failing, taken_apart)
 from ..verdicts.words import metric_name
 from ..verdicts.worth import exchange_sentence, label_efficiency, label_sentence
+
+# %% ../../nbs/library/study/11_sections.ipynb #r002
+@patch
+def race(self: Report):
+    "Of a search: how the candidates raced, and what fresh replicates say of the winners"
+    path, chosen = self.folder/'race.csv', self.settings.get('chosen')
+    if not path.exists() or not chosen: return
+    course = pd.read_csv(path)
+    say('## The race\n\nEvery candidate, on validation, until the worse half of its family had to leave; then the trial of '
+        'the winners, on replicates that took no part in the race. Only the trial is a measurement.')
+    display(race_figure(course, self.verdict, chosen, self.metric, self.main, self.baseline))
+    say(' '.join(race_sentences(course, Choice(**chosen))))
+    last = course.groupby('arm').tail(1).sort_values(['rung', 'difference'], ascending=False)
+    roles = {arm: role for role, arm in chosen.items()}
+    lines = [[unbroken(v.arm), v.family, f'{v.difference:+.3f}', v.n, v.rung, roles.get(v.arm, '')]
+             for v in last.itertuples()]
+    columns = ['candidate', 'family', 'difference on validation', 'replicates', 'last rung', 'chosen as']
+    table(pd.DataFrame(lines, columns=columns))
 
 # %% ../../nbs/library/study/11_sections.ipynb #c009
 @patch
@@ -118,6 +141,15 @@ def difference_figures(self: Report):
     self.each_point(lambda point: display(plots.differences(point.verdict, self.metric, margin=self.margin)))
 
 @patch
+def gap_figures(self: Report):
+    "How much better validation looks than test"
+    if not self.compared or self.crowded or not {'val', 'test'} <= set(self.splits): return
+    say('## The gap\n\nHow much better validation looks than test. '
+        'A training regime that only helps validation widens it.')
+    self.each_point(lambda point: display(plots.gap_plot(point.rows, self.metric, self.baseline, self.margin)))
+
+# %% ../../nbs/library/study/11_sections.ipynb #c018c
+@patch
 def other_test_images(self: Report):
     "Intervals over replicates and test images, where predictions were kept"
     try: intervals = group_intervals(self.folder, self.main) if self.compared else None
@@ -141,14 +173,6 @@ def other_test_images(self: Report):
         columns = ['arm', f'difference on {self.main}', f'these {unit}', f'other {unit} too']
         table(pd.DataFrame(lines, columns=columns))
     self.each_point(at)
-
-@patch
-def gap_figures(self: Report):
-    "How much better validation looks than test"
-    if not self.compared or self.crowded or not {'val', 'test'} <= set(self.splits): return
-    say('## The gap\n\nHow much better validation looks than test. '
-        'A training regime that only helps validation widens it.')
-    self.each_point(lambda point: display(plots.gap_plot(point.rows, self.metric, self.baseline, self.margin)))
 
 # %% ../../nbs/library/study/11_sections.ipynb #c020
 @patch
@@ -196,6 +220,7 @@ def audit_page(rows):
     for sentence in not_measured(rows): say(sentence)
     if lines: display(audit_figure(rows))
 
+# %% ../../nbs/library/study/11_sections.ipynb #c024d
 @patch
 def pictures(self: Report, file):
     "`file` of the first run of every point of the grid"
@@ -229,6 +254,51 @@ def images(self: Report):
     say('## Images\n\nReal and synthetic images of the first replicate. Do the synthetic ones look right, '
         'and do they show the label they were made for?')
     self.pictures('samples*.png')
+
+# %% ../../nbs/library/study/11_sections.ipynb #c026c
+@patch
+def asked(self: Report, point):
+    "The arm with synthetic images that is asked, at a point of the grid, why it does not help; '' if there is none"
+    return failing(self.same_point(self.steps, point), point.rows.arm.unique()) if self.compared else ''
+
+@patch
+def why_not(self: Report):
+    "Which link is weak, of the best recipe with synthetic images that is not shown to help"
+    asked = {point.heading: self.asked(point) for point in self.points}
+    if any(asked.values()):
+        say('## Why not?\n\nNo recipe with synthetic images is shown to help, or to add to what the best other recipe '
+            'gains. Which link is weak: the labels of the samples, their variety, their look, or how many there are?')
+    for point in self.points:
+        if asked[point.heading]: self._chain_at(point, asked[point.heading])
+    self.budget_curves()
+
+@patch
+def _chain_at(self: Report, point, arm):
+    if point.heading: say(f'### {point.heading}')
+    rows = self.same_point(self.everything, point)
+    judged = dict(metric=self.metric, split=self.main)
+    sentences = chain_sentences(rows, arm, baseline=self.baseline, **judged) + amount_sentence(rows, arm, **judged)
+    say(f'Asked of {arm}:\n\n' + '\n'.join(f'- {sentence}' for sentence in sentences))
+    apart = taken_apart(rows, arm, baseline=self.baseline, **judged)
+    if {'confused', 'examined'} & set(apart.what):
+        display(chain_figure(apart, self.metric, self.baseline, self.margin))
+
+# %% ../../nbs/library/study/11_sections.ipynb #c026d
+@patch
+def budget_curves(self: Report):
+    "Gain and fidelity of the best arm with synthetic images against the budget of its generator, where that varies"
+    by = next((name for name in self.grid if name.endswith('_steps') and name != 'sampling_steps'), None)
+    images = [arm for arm in self.arms if not is_control(arm) and arm != self.baseline]
+    if not (self.compared and by and images): return
+    rest = [name for name in self.grid if name != by]
+    arm = self.steps[self.steps.arm.isin(images)].groupby('arm').difference.mean().idxmax()
+    say('## The budget of the generator\n\nDo more steps of the generator make labels more visible, and does the gain '
+        'follow? Asked of the arm with synthetic images that is best on average.')
+    judged = dict(metric=self.metric, baseline=self.baseline)
+    for rows in [rows for _, rows in self.everything.groupby(rest, sort=False)] if rest else [self.everything]:
+        say(budget_sentence(rows, by, arm, split=self.main, **judged))
+        curve = budget_gains(rows, by, arm, split=self.main, **judged)
+        display(budget_figure(curve, by, arm, margin=self.margin, **judged))
 
 # %% ../../nbs/library/study/11_sections.ipynb #c028
 @patch
@@ -314,6 +384,8 @@ def glossary(self: Report):
 - **inconclusive**: neither; more replicates may tell.
 - **wider**, **narrower** (for *val - test*): the gap between validation and test is larger, or smaller,
   than that of {self.baseline}.
+- **undertrained**: training twice as long, the arm *longer*, gains more than chance, and perhaps more than the
+  margin; then every difference is provisional. *Trained out*: it gains less than the margin.
 - **control**: an arm that is there to check the study. *duplicate* repeats the real images, *noise* adds
   noise images, *shuffled-labels* adds real images under wrong labels (none of these should help),
   *manifold-mixup* mixes the real images with each other, *oracle* adds real images (it should help).

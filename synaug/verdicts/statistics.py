@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GAP', 'paired', 'bca', 'signed_sums', 'sign_flip', 'holm', 'smallest_p', 'replicates_needed', 'equivalence',
            'verdict', 'detection_shifts', 'detectable_effect', 'add_gaps', 'verdicts', 'gaps', 'weighted_mean',
-           'hierarchical_intervals', 'hierarchical_bootstrap']
+           'drawn_groups', 'hierarchical_intervals', 'hierarchical_bootstrap']
 
 # %% ../../nbs/library/verdicts/01_statistics.ipynb #c004
 import numpy as np
@@ -198,6 +198,20 @@ def weighted_mean(rows, weights):
     "Mean of the column `value` under each row of `weights` (draws, images): a statistic for `hierarchical_bootstrap`"
     return weights @ rows.value.to_numpy(float) / weights.sum(1)
 
+def drawn_groups(n_groups, n_boot=1000, seed=0):
+    "`(1 + n_boot, n_groups)`: how often each group counts; once in the first row, then as often as it is drawn"
+    drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1/n_groups), size=n_boot)
+    return np.vstack([np.ones(n_groups), drawn])
+
+def _changes(scores, replicates, arm, baseline):
+    "`(replicates with both, 1 + draws)`: scores of the arm minus those of the baseline"
+    both = [r for r in replicates if {(r, arm), (r, baseline)} <= set(scores)]
+    return np.array([scores[r, arm] - scores[r, baseline] for r in both])
+
+def _no_pair(table, arm, baseline):
+    return f'no replicate has both {arm} and {baseline}; arms there: {", ".join(map(str, table.arm.unique()))}'
+
+# %% ../../nbs/library/verdicts/01_statistics.ipynb #c061e
 def hierarchical_intervals(
     table,                      # one row per scored image: replicate, group, arm, and what `statistic` reads
     baseline='real',
@@ -213,8 +227,7 @@ def hierarchical_intervals(
     if n_groups < 2 or (group < 0).any():
         raise LedgerError('resampling groups needs at least 2 groups and a group for every row; '
                           f'found {n_groups}. Without groups, number the images')
-    drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1/n_groups), size=n_boot)
-    counts = np.vstack([np.ones(n_groups), drawn])                             # as they are, then drawn anew
+    counts = drawn_groups(n_groups, n_boot, seed)
     runs = table.groupby(['replicate', 'arm'])
     scores = {key: statistic(rows, counts[:, group[rows.index]]) for key, rows in runs}
     found = []
@@ -230,14 +243,6 @@ def hierarchical_intervals(
         low, high = np.nanquantile(means, norm.cdf([-z, z]))
         found.append((arm, n, int(n_groups), float(change[:, 0].mean()), low, high))
     return pd.DataFrame(found, columns=['arm', 'n', 'groups', 'difference', 'low', 'high'])
-
-def _changes(scores, replicates, arm, baseline):
-    "`(replicates with both, 1 + draws)`: scores of the arm minus those of the baseline"
-    both = [r for r in replicates if {(r, arm), (r, baseline)} <= set(scores)]
-    return np.array([scores[r, arm] - scores[r, baseline] for r in both])
-
-def _no_pair(table, arm, baseline):
-    return f'no replicate has both {arm} and {baseline}; arms there: {", ".join(map(str, table.arm.unique()))}'
 
 def hierarchical_bootstrap(table, arm, baseline='real', **options):
     "`(difference, low, high)` of one arm; see `hierarchical_intervals`"

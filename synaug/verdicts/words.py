@@ -44,16 +44,17 @@ def _arm_sentence(v, metric, split, margin, level):
     score = f'{v.difference:+.3f} {metric_name(metric)} against {v.baseline}'
     return f'On {split}, {v.arm} {says}: {score} ({interval}corrected p = {v.p_holm:.3f}, {counted(v.n, "replicate")}).'
 
+def listed(parts):
+    "'a, b and c'"
+    return ' and '.join(', '.join(parts).rsplit(', ', 1))
+
+# %% ../../nbs/library/verdicts/02_words.ipynb #c008e
 def _detectable(v, comparisons, alpha, level):
     "Detectable effect of one row of `verdicts`, its SD read back from the interval"
     if v.n < 2: return np.inf
     sd = (v.high - v.low)/2 * np.sqrt(v.n)/student_t.ppf((1 + level)/2, v.n - 1)
     like = np.resize([-sd, sd], v.n) / np.std(np.resize([-1, 1], v.n), ddof=1)
     return detectable_effect(like, comparisons, alpha=alpha, level=level)
-
-def listed(parts):
-    "'a, b and c'"
-    return ' and '.join(', '.join(parts).rsplit(', ', 1))
 
 def _detectable_sentence(nulls, comparisons, alpha, level):
     "What the arms without a claim would have needed"
