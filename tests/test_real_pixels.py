@@ -58,10 +58,12 @@ READ = {
     'bmp': (saved('.bmp'), (SHAPE, 'uint8')),
     'webp': (saved('.webp'), (SHAPE, 'uint8')),
     'jfif': (saved('.jfif', format='JPEG'), (SHAPE, 'uint8')),
-    'one bit': (lambda p, i: Image.fromarray(photo(i)[..., 0] > 90).save(p.with_suffix('.tif')), ((32, 32, 1), 'uint8')),
+    'one bit': (lambda p, i: Image.fromarray(photo(i)[..., 0] > 90).save(p.with_suffix('.tif')),
+                ((32, 32, 1), 'uint8')),
     'unit floats': (tiff(lambda a: a[..., 0].astype(np.float32)/255), ((32, 32, 1), 'uint16')),
     'int32': (tiff(lambda a: a[..., 0].astype(np.int32)), ((32, 32, 1), 'uint8')),
-    'opaque': (tiff(lambda a: np.insert(a, 3, 255, -1), photometric='rgb', extrasamples=['unassalpha']), (SHAPE, 'uint8')),
+    'opaque': (tiff(lambda a: np.insert(a, 3, 255, -1), photometric='rgb', extrasamples=['unassalpha']),
+               (SHAPE, 'uint8')),
     'palette': (lambda p, i: Image.fromarray(photo(i)).quantize(64).save(p.with_suffix('.tif')), (SHAPE, 'uint8')),
     'white is zero': (tiff(lambda a: 255 - a[..., 0], photometric='miniswhite'), ((32, 32, 1), 'uint8')),
     'cmyk': (lambda p, i: Image.fromarray(photo(i)).convert('CMYK').save(p.with_suffix('.jpg')), (SHAPE, 'uint8')),
@@ -119,7 +121,8 @@ REFUSED = {
     'DICOM': (lambda p, i: p.write_bytes(bytes(128) + b'DICM'), '24 DICOM files', 'pydicom'),
     'NIfTI': (lambda p, i: p.with_suffix('.nii.gz').write_bytes(b''), '24 NIfTI files', 'nibabel'),
     'slides': (lambda p, i: p.with_suffix('.svs').write_bytes(b''), '24 whole-slide files', 'OpenSlide'),
-    'half': (lambda p, i: p.with_suffix('.czi').write_bytes(b'') if i % 2 else saved('.png')(p, i), '12 microscope', 'Fiji')}
+    'half': (lambda p, i: p.with_suffix('.czi').write_bytes(b'') if i % 2 else saved('.png')(p, i),
+             '12 microscope', 'Fiji')}
 
 
 @pytest.mark.parametrize('kind', REFUSED)
@@ -145,7 +148,8 @@ def test_all_the_same_picture(tmp_path, inspect):
 
 def test_channel_names_of_a_tiff(tmp_path):
     said = dict(axes='CYX', Channel=dict(Name=['DAPI', 'actin', 'ER']))
-    top = folders(tmp_path/'data', tiff(lambda a: np.moveaxis(a, 2, 0), ome=True, metadata=said, photometric='minisblack'))
+    save = tiff(lambda a: np.moveaxis(a, 2, 0), ome=True, metadata=said, photometric='minisblack')
+    top = folders(tmp_path/'data', save)
     assert load(top).train.channels == ('DAPI', 'actin', 'ER')
 
 

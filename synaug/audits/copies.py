@@ -109,7 +109,7 @@ def _resampled(x, most, share=1):
     return _along_both(x, *(_weights(n, min(most, n), share) for n in x.shape[1:3]))
 
 def thumbnails(images, most=32):
-    "Square roots of the mean channel of images `(N, H, W, C)`, a quarter of the range brighter, at `most` pixels or fewer"
+    "Square roots of the mean channel of images `(N, H, W, C)`, a quarter of the range brighter, at most `most` px"
     parts, brighter = [], np.iinfo(images.dtype).max/4
     for start in range(0, len(images), 500):
         mean = images[start:start+500].mean(3, keepdims=True, dtype=np.float32)
@@ -203,7 +203,7 @@ def _compared(thumbs, pairs, least):
 
 def near_duplicates(dataset, similarity=.955, detail=.68, most=20_000, seed=0):
     """Pairs of images in different splits that are probably the same picture: split, index, other, other_index,
-    similarity, detail (correlations), most alike first. The `most` likeliest candidates are looked at, three an image"""
+    similarity, detail (correlations), most alike first. The `most` likeliest candidates are looked at, 3 an image"""
     splits, rng = dataset.splits(), np.random.default_rng(seed)
     thumbs = {name: thumbnails(s.images) for name, s in splits.items() if len(s)}
     coded = {name: turned_codes(t) for name, t in thumbs.items()}

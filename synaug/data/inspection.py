@@ -118,16 +118,18 @@ def understood(d):
     classes = ', '.join(own.classes[:8]) + ' ...'*(own.n_classes > 8)
     groups = 'no groups' if own.groups is None else f'{len(np.unique(own.groups))} groups in train'
     parts = ', '.join(f'{name} {len(s)}' for name, s in splits.items())
-    return (f'{n} images of {own.size[0]}x{own.size[1]} pixels, {own.images.dtype}, channels {", ".join(own.channels)}; '
-            f'{own.task}, {own.n_classes} classes: {classes}; {groups}; {parts}')
+    return (f'{n} images of {own.size[0]}x{own.size[1]} pixels, {own.images.dtype}, '
+            f'channels {", ".join(own.channels)}; {own.task}, {own.n_classes} classes: {classes}; {groups}; {parts}')
 
 def next_command(d, source, size=None, replicates=8, **others):
     """(the command that runs a trial on data set `d`, what may be changed in it). `size`, and what else is given, were
     asked for when it was loaded"""
     most = int(d.train.counts().min())
     larger = max(d.train.size) > 64
-    chosen = dict(source=source, size=size or (64 if larger else None), **others, labels_per_class=min(20, max(most//2, 1)))
+    side = size or (64 if larger else None)
+    chosen = dict(source=source, size=side, **others, labels_per_class=min(20, max(most//2, 1)))
     given = ' '.join(f'-p {shlex.quote(f"{name}={value}")}' for name, value in chosen.items() if value)
     notes = [f'labels_per_class can be 1 to {most}, the images of the smallest class in train, or a share such as 50%']
-    if larger and not size: notes.append(f'size=64: {max(d.train.size)} pixels take long to train on; leave it out to keep them')
+    if larger and not size:
+        notes.append(f'size=64: {max(d.train.size)} pixels take long to train on; leave it out to keep them')
     return f'synaug run your-images {given} --replicates {replicates}', notes

@@ -85,8 +85,8 @@ def _split(s, fractions, seed):
     copies = np.unique(image_hashes(s.images), return_inverse=True)[1]
     pictures = len(np.unique(copies))
     if pictures < len(fractions) <= len(s):
-        raise ImageError(f'{len(s)} images are copies of {pictures} picture{"s"*(pictures > 1)}; there is nothing to split: '
-                         'see whether the files were written as they should be')
+        raise ImageError(f'{len(s)} images are copies of {pictures} picture{"s"*(pictures > 1)}; '
+                         'there is nothing to split: see whether the files were written as they should be')
     if pictures == len(s): return split_by_group(s, fractions, seed)
     parts = split_by_group(replace(s, groups=_joined(copies, s.groups)), fractions, seed)
     return parts if s.groups is not None else [replace(p, groups=None) for p in parts]
