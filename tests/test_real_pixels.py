@@ -179,8 +179,8 @@ AFRESH = """
 import resource, sys, time
 from synaug.cli import main
 sys.argv = ['synaug', 'inspect', sys.argv[1]]
-main()
-print('seconds', time.process_time(), 'kilobytes', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+try: main()
+finally: print('seconds', time.process_time(), 'kilobytes', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
