@@ -258,7 +258,7 @@ def inspect(source: Annotated[str, _Source], size: Annotated[int, _Size] = None)
     print_near_duplicates(data)
     print_next(data, source, size=size)
 
-# %% ../nbs/library/90_cli.ipynb
+# %% ../nbs/library/90_cli.ipynb #21c5be7b
 _Pools = typer.Argument(
     metavar='KIND=SOURCE...',
     help="What the images are, and where: 'stained tissue=tiles.npz'. Captions are made of the kind and the classes.")
