@@ -154,7 +154,7 @@ def check_given(arm, n_real, synthetic=None, examiner=None, weights=None):
     if arm.needs_examiner and examiner is None:
         raise ArmError(f'{lacks} a classifier trained on every labelled image; give it as examiner')
     if arm.start == 'weights' and weights is None:
-        raise ArmError(f'{lacks} weights to start from; give them as weights: a backbone with pretrained=, or a Trained')
+        raise ArmError(f'{lacks} first weights; give them as weights: a Trained, or a backbone with pretrained=')
 
 # %% ../nbs/library/05_partners.ipynb #c017
 def _images(arm, drawn, train, synthetic, seed, pool):

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ROUNDS', 'KEEPERS', 'n_synthetic', 'offered', 'Scored', 'run_arms', 'content', 'save_step', 'load_step', 'Replicate',
-           'generator_of', 'draws_of', 'shortcut_rows', 'audit_rows', 'with_pool_controls', 'halves', 'shows_its_label']
+           'generator_of', 'drawn_how', 'shortcut_rows', 'audit_rows', 'with_pool_controls', 'halves',
+           'shows_its_label']
 
 # %% ../nbs/library/09_replicate.ipynb #c003
 import os
@@ -98,9 +99,13 @@ def _start_on_pool(pool, drawn, val, updates, views, seed, training):
     network = {k: training[k] for k in ('network', 'device') if k in training}
     return pretrain(pool, drawn, updates, seed=seed, views=views, **network)
 
-def _by_domain(model, shifts, pool):
-    "Name of a shift set -> the classifier with BatchNorm statistics of the pool's images of that domain"
-    return {name: adapted(model, pool[pool.domain_names() == name]) for name in shifts}
+def _predicted(arm, model, shifts, splits, pool):
+    """Probabilities by split, those of `shifts` for an arm that adapts under BatchNorm statistics of pool images of the
+    same domain; and the classifier, which remembers these images"""
+    names = [name for name in shifts if name in splits and arm.adapts]
+    by_domain = {name: adapted(model, pool[pool.domain_names() == name]) for name in names}
+    probs = {name: by_domain.get(name, model).predict(s) for name, s in splits.items()}
+    return probs, replace(model, seen=model.seen.union(*(other.seen for other in by_domain.values())))
 
 # %% ../nbs/library/09_replicate.ipynb #c011
 def run_arms(
@@ -137,11 +142,10 @@ def run_arms(
             extra = partner(arm, drawn, data.train, kept, seed, pool, teacher, examiner)
             regime = arm if extra is not None else replace(arm, partner=None)
             model = train(drawn, data.val, extra, regime, seed=seed, start=starts.get(arm.start), **training)
-        adapts = _by_domain(model, [name for name in data.shifts if name in splits], pool) if arm.adapts else {}
-        model = trained[arm.name] = replace(model, seen=model.seen.union(*(other.seen for other in adapts.values())))
-        probs[arm.name] = {name: adapts.get(name, model).predict(s) for name, s in splits.items()}
-        thresholds[arm.name] = choose_thresholds(data.val.labels, probs[arm.name].get('val', model.predict(data.val)))
-        scores = score_splits(model, splits, thresholds[arm.name], probs[arm.name])
+        said, trained[arm.name] = _predicted(arm, model, data.shifts, dict(val=data.val) | splits, pool)
+        thresholds[arm.name] = choose_thresholds(data.val.labels, said['val'])
+        probs[arm.name] = {name: said[name] for name in splits}
+        scores = score_splits(trained[arm.name], splits, thresholds[arm.name], probs[arm.name])
         tables.append(scores.assign(**_facts(arm, model, drawn, extra, before)))
     rows = pd.concat(tables, ignore_index=True)
     asked = lambda found: {arm: found[arm] for arm in arms}
@@ -225,29 +229,28 @@ class Replicate:
 
 # %% ../nbs/library/09_replicate.ipynb #c027c
 def generator_of(arm, generators):
-    "The generator that an `Arm` names, among those by word; the only one where it names none. ArmError if not there"
+    "(word, generator) that the arm names, or the only one there is. ArmError if it is not there"
     word = arm.generator
     if word is None and len(generators) == 1: word, = generators
-    if word in generators: return generators[word]
+    if word in generators: return word, generators[word]
     wanted = f'the generator {word}' if word else 'one generator, named by a word'
-    raise ArmError(f"arm {arm.name} needs {wanted}; found {', '.join(map(str, generators)) or 'none'}")
+    raise ArmError(f"arm {arm.name} needs {wanted}; found {', '.join(generators) or 'none'}")
 
-def draws_of(arms, generators, n_real, guidance=None, candidates=1.):
-    """How the arms' samples are drawn: key (`Arm.samples`) -> (generator, images, settings of its `sample`).
-    ArmError for a generator that is not there, or two kinds of guidance"""
-    draws = {}
-    for arm in map(parse, arms):
-        if not arm.needs_synthetic: continue
-        if arm.guidance and arm.autoguidance:
-            raise ArmError(f'arm {arm.name}: samples are led away from one thing; leave guided or autoguided out')
-        weight = arm.guidance or arm.autoguidance or guidance
-        told = dict(guidance=weight, domain=arm.domain, edit=arm.edit, weak=arm.autoguidance and 'weak')
-        told = {what: value for what, value in told.items() if value is not None}
-        n = max(arm.n_extra(n_real), round(candidates*n_real) if arm.curation else 0)
-        before = draws[arm.samples][1] if arm.samples in draws else 0
-        draws[arm.samples] = generator_of(arm, generators), max(n, before), told
-    return draws
+def drawn_how(arm, generators, guidance=None, weak=None):
+    "(generator, settings of its `sample`) as the arm says. ArmError for what the generator cannot do, or is missing"
+    word, generator = generator_of(arm, generators)
+    if arm.guidance and arm.autoguidance:
+        raise ArmError(f'arm {arm.name}: samples are led away from one thing; leave guided or autoguided out')
+    if arm.autoguidance and weak is None:
+        raise ArmError(f'arm {arm.name} needs a weaker generator: pass weak, such as the start it was fitted from')
+    told = dict(guidance=arm.guidance or arm.autoguidance or guidance, domain=arm.domain, edit=arm.edit)
+    if arm.autoguidance: told['weak'] = weak
+    told = {what: value for what, value in told.items() if value is not None}
+    unknown = set(told) - set(signature(generator.sample).parameters)
+    if unknown: raise ArmError(f"arm {arm.name}: {word} cannot be asked for {', '.join(sorted(unknown))}")
+    return generator, told
 
+# %% ../nbs/library/09_replicate.ipynb #c027cb
 @patch
 def samples(
     self: Replicate,
@@ -259,16 +262,15 @@ def samples(
     candidates=1.,      # samples per drawn image, where an arm chooses some
     **settings,         # of `sample` of every generator, such as `steps`
 ):
-    """What the arms' samples are: key (`Arm.samples`) -> `ImageSet`. ArmError or GeneratorError, before any is made, for
-    what an arm lacks"""
-    draws = draws_of(arms, generators, len(drawn), guidance, candidates)
-    if weak is None and any('weak' in told for _, _, told in draws.values()):
-        raise ArmError('arms that are autoguided need a weaker generator: pass weak, such as the start it was fitted from')
+    """The samples that the arms want: key (`Arm.samples`) -> `ImageSet`. ArmError, before any is made, for what an arm
+    lacks; GeneratorError for a domain that its generator does not know"""
+    wanting = [arm for arm in map(parse, arms) if arm.needs_synthetic]
+    draws = {arm.samples: drawn_how(arm, generators, guidance, weak) for arm in wanting}
     made = {}
-    for key, (generator, n, told) in draws.items():
+    for key, n in n_synthetic(arms, len(drawn), candidates).items():
+        generator, told = draws[key]
         which = partner_labels(np.arange(len(drawn)), n, seed=self.seed)
-        given = dict(edit=lambda strength: (drawn[which], strength), weak=lambda _: weak)
-        told = {what: given[what](value) if what in given else value for what, value in told.items()}
+        if 'edit' in told: told = told | dict(edit=(drawn[which], told['edit']))
         made[key] = generator.sample(drawn.labels[which], **settings | told, seed=self.seed, progress=self.progress)
     return made
 

@@ -169,7 +169,7 @@ def _alike(a, b, least):
     a, b = a[near], views[over.argmax(0)[near], near]
     scaled = [(a, b)]
     for share in .97, .94:
-        scaled += [(_resampled(a, shape[0], share), b), (a, _resampled(b, shape[0], share))]
+        scaled += [(_resampled(a, max(shape), share), b), (a, _resampled(b, max(shape), share))]
     tried = np.stack([_peak(_spectrum(x), _spectrum(y), shape) for x, y in scaled])
     best, own = tried.argmax(0), np.arange(len(a))
     whole[near] = tried.max(0)

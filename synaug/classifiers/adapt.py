@@ -23,8 +23,8 @@ def batchnorms(model):
 
 @torch.no_grad()
 def adapted(trained, s, batch_size=256):
-    """The `Trained` classifier with BatchNorm statistics of the images of `s`, whose labels are not used; its weights are
-    the same. BackboneError for a network without BatchNorm"""
+    """The `Trained` classifier with BatchNorm statistics of the images of `s`, whose labels are not used; the same
+    weights. BackboneError for a network without BatchNorm"""
     model = deepcopy(trained.model).eval()
     norms = batchnorms(model)
     if not norms: raise BackboneError(f'{type(model).__name__} has no BatchNorm that could be adapted to new images')

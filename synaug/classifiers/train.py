@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['draws_from', 'balanced_weights', 'macro_ap', 'macro_f1', 'predict', 'Trained', 'Checkpoints', 'first_weights',
-           'losses_of', 'train', 'save', 'load']
+           'batch_losses', 'train', 'save', 'load']
 
 # %% ../../nbs/library/classifiers/06_train.ipynb #c003
 import json
@@ -177,7 +177,7 @@ def _draws(arm, recipe, s, device, stream):
     weights = balanced_weights(s.labels, s.task) if arm.sampling == 'balanced' else None
     return draws_from(s, device, stream, recipe.augment, recipe.smoothing, recipe.mix, weights)
 
-def losses_of(
+def batch_losses(
     arm, recipe, loss, real, partner,
     model,          # on its device
     both,           # `BothKinds` of it
@@ -244,7 +244,7 @@ def train(
     began, device, updates = time.perf_counter(), torch.device(device or default_device()), round(arm.length*updates)
     model = first_weights(network, real, seed, start).to(device, memory_format=torch.channels_last)
     both, loss = BothKinds(model, arm.batchnorm), loss or criterion(real.task)
-    loss_of_batch = losses_of(arm, recipe, loss, real, partner, model, both, updates, batch_size, seed)
+    loss_of_batch = batch_losses(arm, recipe, loss, real, partner, model, both, updates, batch_size, seed)
     checkpoints = Checkpoints(val, recipe)
     nets = nn.ModuleList([model, both])                         # `both` has norms of its own
     losses = _descended(nets, loss_of_batch, updates, recipe, checkpoints, looks, seed, progress)
