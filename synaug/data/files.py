@@ -62,7 +62,7 @@ def read_image(file):
 
 # %% ../../nbs/library/data/05_files.ipynb #c017
 def resize(pixels, size):
-    "The whole of an image `(H, W, C)`, resampled to `(size, size, C)`, squeezed if it is no square: antialiased bicubic"
+    "The whole of an image `(H, W, C)` at `(size, size, C)`, squeezed if it is no square: antialiased bicubic"
     if pixels.shape[:2] == (size, size): return pixels
     planes = np.moveaxis(pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32), -1, 0)
     planes = [Image.fromarray(np.ascontiguousarray(p)).resize((size, size), Image.BICUBIC) for p in planes]
@@ -118,7 +118,8 @@ def _formed(pixels, alpha, form, files):
     if form is not None: return form.of(pixels, alpha)
     plain = pixels[..., :-1] if alpha else pixels
     opaque = not alpha or (pixels[..., -1] == np.iinfo(pixels.dtype).max).all()
-    if pixels.dtype not in (np.uint8, np.uint16) or not opaque: raise ImageError(f'{_name(files)}: not plain 8 or 16 bit')
+    if pixels.dtype not in (np.uint8, np.uint16) or not opaque:
+        raise ImageError(f'{_name(files)}: not plain 8 or 16 bit')
     return plain
 
 def _name(files): return files[0] if isinstance(files, tuple) else files
@@ -136,7 +137,8 @@ def survey(files):
         try: return facts(_name(file), *_joined(file))
         except ImageError as e: return e
     with ThreadPoolExecutor() as threads:
-        return list(tqdm(threads.map(look, files), total=len(files), desc='looking at all', unit=' images', mininterval=.5))
+        bar = dict(total=len(files), desc='looking at all', unit=' images', mininterval=.5)
+        return list(tqdm(threads.map(look, files), disable=not worth_keeping(len(files)) or None, **bar))
 
 def _gathered(files, size, gather):
     "What `gather` makes of a `Decoder` of the files, all in one form, and notes. ImageError: every trouble of the set"
@@ -239,8 +241,8 @@ def worth_keeping(n):
     return n >= _few
 
 def read_images(files, size=None, cache=None, name='images'):
-    """Images `(N, H, W, C)`, all in one form; each of `files` is one file, or a tuple whose channels are joined. Warns of
-    what was done to the images. ImageError: all that keeps them from being one array. 500 images or more are kept in
+    """Images `(N, H, W, C)`, all in one form; each of `files` is one file, or a tuple whose channels are joined. Warns
+    of what was done to the images. ImageError: all that keeps them from being one array. 500 images or more are kept in
     `cache_folder(cache)`; cache=False keeps nothing"""
     n = len(files)
     if cache is False or not worth_keeping(n): images, notes = _gathered(files, size, lambda rows: rows(0, n))

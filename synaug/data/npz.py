@@ -39,7 +39,7 @@ def standard_name(key):
     return key
 
 def _standard(arrays, file):
-    "The arrays by their standard names, and a note if they had others. SourceError if two are the same, or none has a name"
+    "The arrays by their standard names, and a note if they had others. SourceError if two are the same, or nameless"
     names = {key: standard_name(key) for key in arrays}
     twice = [key for key, name in names.items() if list(names.values()).count(name) > 1]
     if twice: raise SourceError(f'{file}: {" and ".join(twice)} are both {names[twice[0]]}; save one of them')
@@ -127,7 +127,8 @@ def _form(images):
 
 def _facts(name, array):
     "`Facts` of an array of images, of a `Member` a stretch at a time"
-    read, n = (array.rows() if isinstance(array, Member) else lambda start, stop: _shown(array[start:stop])), array.shape[0]
+    n = array.shape[0]
+    read = array.rows() if isinstance(array, Member) else lambda start, stop: _shown(array[start:stop])
     return [facts(name, read(i, min(i + 1000, n))) for i in range(0, n, 1000)]
 
 def _shown(pixels):
@@ -205,8 +206,8 @@ def _classes(arrays, labels, file):
     if given: return given, _within(given, used, labels, file)
     if len(used) <= most:
         lowest = ', numbering starts at 1' if used[0] == 1 and len(used) == most else ''
-        warnings.warn(f'{file}: no image has number {_missing(used)}{lowest}: classes are {", ".join(map(str, used[:9]))}'
-                      + ' ...'*(len(used) > 9))
+        names = ', '.join(map(str, used[:9])) + ' ...'*(len(used) > 9)
+        warnings.warn(f'{file}: no image has number {_missing(used)}{lowest}: classes are {names}')
     return tuple(map(str, used)), {s: np.searchsorted(used, y) for s, y in labels.items()}
 
 def _named(labels): return any(y.dtype.kind == 'U' for y in labels.values())

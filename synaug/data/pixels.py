@@ -6,9 +6,10 @@
 __all__ = ['image_suffixes', 'elsewhere', 'left_out', 'upright', 'decode', 'channel_names', 'Facts', 'facts', 'Form',
            'common_values', 'common_channels', 'common_form']
 
-# %% ../../nbs/library/data/05_pixels.ipynb #p6d7314d
+# %% ../../nbs/library/data/05_pixels.ipynb #ped87e17
 import logging
 import numpy as np
+import re
 import tifffile
 from PIL import Image
 from collections import Counter
@@ -26,7 +27,8 @@ _elsewhere = (      # what it is, endings, what to do
     ('NIfTI', '.nii .nii.gz', 'save slices as PNG or TIFF, with nibabel'),
     ('volume', '.mha .mhd .nrrd .mgz', 'save slices as PNG or TIFF, with SimpleITK'),
     ('whole-slide', '.svs .ndpi .mrxs .scn .bif .vms', 'save tiles as PNG or TIFF, with OpenSlide'),
-    ('microscope', '.czi .lif .nd2 .oib .oif .vsi .ims .lsm .stk', 'save each as TIFF, with Fiji (Bio-Formats) or bioio'),
+    ('microscope', '.czi .lif .nd2 .oib .oif .vsi .ims .lsm .stk',
+     'save each as TIFF, with Fiji (Bio-Formats) or bioio'),
     ('Zarr', '.zarr', 'save the images as TIFF, with zarr or bioio'),
     ('photo or drawing', '.heic .heif .avif .psd .xcf .svg .dng .cr2 .nef .arw .raw', 'export each as PNG'),
     ('image', '', 'rename each, so that its name ends with .png, .jpg or .tif'),
@@ -59,7 +61,7 @@ def _begins(file, n):
 
 # %% ../../nbs/library/data/05_pixels.ipynb #p027877b
 def elsewhere(paths):
-    "(sentences, count): what is not read of these files, one kind a sentence with what to do, and how many pictures it is"
+    "(sentences, count): what is not read of these files and what to do, one kind a sentence; how many pictures it is"
     kinds = {}
     for path in map(Path, paths):
         i, found = _kind(path)
@@ -73,8 +75,8 @@ def elsewhere(paths):
     return said, sum(len(found) for i, found in kinds.items() if i < _single)
 
 def left_out(others, n_images, source):
-    """What to tell of the files `others` that lie beside `n_images` images and are not read; '' without any. SourceError
-    if they are pictures, and more than a tenth as many"""
+    """What to tell of the files `others` that lie beside `n_images` images and are not read; '' without any.
+    SourceError if they are pictures, and more than a tenth as many"""
     said, pictures = elsewhere(others)
     if said and pictures >= .1*n_images: raise SourceError(f'{source}: {"; ".join(said)}')
     if not others: return ''
@@ -94,8 +96,8 @@ def upright(pixels, orientation):
     return pixels[::-1 if rows else 1, ::-1 if columns else 1]
 
 # %% ../../nbs/library/data/05_pixels.ipynb #p62f0053
-_shown_as = {'1': 'L', 'P': 'RGB', 'PA': 'RGBA', 'CMYK': 'RGB', 'YCbCr': 'RGB', 'HSV': 'RGB', 'La': 'LA', 'RGBa': 'RGBA',
-             'RGBX': 'RGB'}
+_shown_as = {'1': 'L', 'P': 'RGB', 'PA': 'RGBA', 'CMYK': 'RGB', 'YCbCr': 'RGB', 'HSV': 'RGB', 'La': 'LA',
+             'RGBa': 'RGBA', 'RGBX': 'RGB'}
 
 def _by_pillow(file):
     "Pixels of a PNG, JPEG, BMP, WebP or PGM, and whether the last channel is transparency"
@@ -146,7 +148,8 @@ def _is_strip(shape):
 
 # %% ../../nbs/library/data/05_pixels.ipynb #p3bc3890
 _PALETTE, _CMYK, _YCBCR = 3, 5, 6
-_unknown_colours = {8: 'CIELAB', 9: 'ICCLAB', 10: 'ITULAB', 32803: 'colour filter array', 32844: 'LOGL', 32845: 'LOGLUV'}
+_unknown_colours = {
+    8: 'CIELAB', 9: 'ICCLAB', 10: 'ITULAB', 32803: 'colour filter array', 32844: 'LOGL', 32845: 'LOGLUV'}
 
 def _by_tifffile(file):
     "Pixels of a TIFF, and whether the last channel is transparency"
@@ -339,14 +342,15 @@ def common_channels(known):
         said = ', '.join(f'{file} has {c} channels ({widths[c]} images)' for c, file in first.items())
         raise ImageError(f'mixed channels: {said}; give every image the same channels')
     if all(f.grey for f in known):
-        return alpha, 'grey', [*notes, f'{widths[3]} of {n} images are RGB without colour, the others grey: all read as grey']
+        said = f'{widths[3]} of {n} images are RGB without colour, the others grey: all read as grey'
+        return alpha, 'grey', [*notes, said]
     said = f'{widths[1]} of {n} images are grey, the others colour: read as three equal channels'
     return alpha, 'colour', [*notes, said]
 
-# %% ../../nbs/library/data/05_pixels.ipynb #p6784f6e
+# %% ../../nbs/library/data/05_pixels.ipynb #pf2a4029
 def common_form(found, size=None):
-    """(`Form`, notes) for a set whose images have these `Facts`; `found` has an ImageError for each that cannot be read.
-    ImageError with every trouble of the set, `size` given or not"""
+    """(`Form`, notes) for a set whose images have these `Facts`; `found` has an ImageError for each that cannot be
+    read. ImageError with every trouble of the set, `size` given or not"""
     broken = [str(f) for f in found if isinstance(f, ImageError)]
     known = [f for f in found if isinstance(f, Facts)]
     troubles = []
@@ -361,9 +365,16 @@ def common_form(found, size=None):
     return Form(dtype=dtype, factor=factor, channels=channels, alpha=alpha), [*told, *more]
 
 def _broken(said, n):
-    "The unreadable files, at most five by name"
-    rest = f'; and {len(said) - 5} more' if len(said) > 5 else ''
-    return said[0] if len(said) == 1 else f'{len(said)} of {n} images cannot be read: ' + '; '.join(said[:5]) + rest
+    "The unreadable files, at most five by name for each reason"
+    if len(said) == 1: return said[0]
+    reasons = {}
+    for file, _, why in (text.partition(': ') for text in said):
+        reasons.setdefault(re.sub(r'\d+', '', why), []).append((file, why))
+    told = []
+    for same in reasons.values():
+        more = f' and {len(same) - 5} more' if len(same) > 5 else ''
+        told.append(f'{", ".join(file for file, _ in same[:5])}{more}: {same[0][1]}')
+    return f'{len(said)} of {n} images cannot be read: ' + '; '.join(told)
 
 def _sizes(known):
     "The sizes if there are several, and what to do"
