@@ -11,6 +11,7 @@ import shlex
 import sys
 import time
 import typer
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -21,36 +22,37 @@ from .errors import RunFailed, StudyError, SynaugError
 def _verdict_cell(rows):
     "Difference, interval and verdict of one row, if there is one"
     import pandas as pd
+    from rich.text import Text
     if not len(rows): return ''
     v = rows.iloc[0]
     interval = '' if pd.isna(v.low) else f' ({v.low:+.3f} to {v.high:+.3f})'
     style = dict(helps='green', hurts='red').get(v.verdict)
-    verdict = f'[{style}]{v.verdict}[/]' if style else v.verdict
-    return f'{v.difference:+.3f}{interval}\n{verdict}'
+    return Text.assemble(f'{v.difference:+.3f}{interval}\n', (v.verdict, style or ''))
 
 def verdict_table(verdict, metric, baseline):
     "A rich table of the rows of `verdict` for one metric: an arm per row (of each grid point), a split per column"
     from rich.table import Table
+    from rich.text import Text
     rows = verdict[verdict.metric == metric]
     grid = list(verdict.columns[:verdict.columns.get_loc('arm')])
     splits = list(rows.split.unique())
     title = f'{metric}: difference to {baseline}'
-    table = Table('', *splits, title=title, title_justify='left', show_lines=True)
+    table = Table(title=Text(title), title_justify='left', show_lines=True)
+    for name in ('', *splits): table.add_column(Text(name))
     for key, here in rows.groupby([*grid, 'arm'], sort=False):
         point = [f'{name}={value}' for name, value in zip(grid, key)]
         cells = [_verdict_cell(here[here.split == split]) for split in splits]
-        table.add_row(' '.join([*point, key[-1]]), *cells)
+        table.add_row(Text(' '.join([*point, key[-1]])), *cells)
     return table
 
 # %% ../nbs/library/90_cli.ipynb #c009
 def print_outcome(out):
     "Print the verdict and the summary of the study in folder `out`"
-    import pandas as pd
     from rich.console import Console
     from synaug.arms import CONTROLS
     from synaug.verdicts.words import summary_sentence
-    from synaug.study.ledger import read_settings
-    settings, verdict = read_settings(out), pd.read_csv(Path(out)/'verdict.csv')
+    from synaug.study.ledger import read_settings, read_verdict
+    settings, verdict = read_settings(out), read_verdict(out)
     metric, baseline = settings['metric'], settings['baseline']
     if not len(verdict):
         print(f'only the arm {baseline} was run: nothing to compare')
@@ -70,13 +72,14 @@ _PLAN_NOTE = ('SD: of the paired differences. detectable: the effect this study 
 def plan_table(table, effect, metric, split, power, by=()):
     "A rich table of `planning.plan_study`"
     from rich.table import Table
+    from rich.text import Text
     title = f'finding {effect:+g} {metric} on {split} with {power:.0%} power'
-    shown = Table(title=title, title_justify='left', caption=_PLAN_NOTE, caption_justify='left')
-    for name in (*by, 'arm', 'replicates so far', 'SD', 'detectable', 'replicates needed'): shown.add_column(name)
+    shown = Table(title=Text(title), title_justify='left', caption=_PLAN_NOTE, caption_justify='left')
+    for name in (*by, 'arm', 'replicates so far', 'SD', 'detectable', 'replicates needed'): shown.add_column(Text(name))
     for row in table.to_dict('records'):
         point = [str(row[name]) for name in by]
         numbers = [str(row['n']), f"{row['sd']:.3f}", f"{row['detectable']:.3f}", str(row['replicates'])]
-        shown.add_row(*point, row['arm'], *numbers)
+        shown.add_row(*map(Text, point), row['arm'], *numbers)
     return shown
 
 # %% ../nbs/library/90_cli.ipynb #c013
@@ -84,6 +87,7 @@ def print_near_duplicates(dataset, most=10, console=None):
     "Print the pairs of `audits.near_duplicates` in a data set, at most `most` of them; nothing if there are none"
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
     from synaug.audits.copies import near_duplicates
     pairs = near_duplicates(dataset)
     if not len(pairs): return
@@ -91,7 +95,7 @@ def print_near_duplicates(dataset, most=10, console=None):
     for name in ('split', 'image', 'also in', 'as image', 'similarity', 'of detail'): shown.add_column(name)
     for row in pairs.head(most).itertuples(index=False):
         where = row.split, str(row.index), row.other, str(row.other_index)
-        shown.add_row(*where, f'{row.similarity:.3f}', f'{row.detail:.3f}')
+        shown.add_row(*map(Text, where), f'{row.similarity:.3f}', f'{row.detail:.3f}')
     plural = 's'*(len(pairs) != 1)
     rest = f'; the {most} most alike' if len(pairs) > most else ''
     note = f'note: {len(pairs)} pair{plural} of images in different splits look like the same picture{rest}'
@@ -228,15 +232,26 @@ def plan(
 # %% ../nbs/library/90_cli.ipynb #68de30dd
 _Source = typer.Argument(metavar='SOURCE', help='simulate, an .npz file, a folder of images, or a manifest .csv.')
 
+_Label = typer.Option(metavar='COLUMN', help="The table's column of labels, or several of 0 and 1: A,B.")
+_Group = typer.Option(metavar='COLUMN', help="Its column of what images share, such as a patient; none: no groups.")
+_Split = typer.Option(metavar='COLUMN', help='Its column of splits; none: split anew.')
+
 @app.command()
-def inspect(source: Annotated[str, _Source]):
+def inspect(
+    source: Annotated[str, _Source],
+    label: Annotated[str, _Label] = '',
+    group: Annotated[str, _Group] = '',
+    split: Annotated[str, _Split] = '',
+):
     "Show what a data set holds, and what is wrong with it."
     from synaug.data.inspection import inspect
     from synaug.data.sources import load
-    if inspect(source): raise typer.Exit(2)
-    print_near_duplicates(load(source))
+    columns = dict(label_column=label, group_column=group, split_column=split)
+    if inspect(source, **columns): raise typer.Exit(2)
+    with warnings.catch_warnings(action='ignore'): data = load(source, **columns)     # its notes were printed
+    print_near_duplicates(data)
 
-# %% ../nbs/library/90_cli.ipynb
+# %% ../nbs/library/90_cli.ipynb #264eec9b
 _Pools = typer.Argument(
     metavar='KIND=SOURCE...',
     help="What the images are, and where: 'stained tissue=tiles.npz'. Captions are made of the kind and the classes.")
@@ -274,9 +289,16 @@ def studies():
     for name, title in shipped_studies().items(): print(f'{name:<32}{title}')
 
 # %% ../nbs/library/90_cli.ipynb #c018
+def _note(message, category, filename, lineno, file=None, line=None):
+    "Show a warning as one line, without the code it comes from"
+    print(f'note: {message}', file=sys.stderr)
+
 def main():
     "The `synaug` command"
-    try: app()
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _note
+            app()
     except (SynaugError, RunFailed) as e:
         print('error: ' + ' '.join(str(e).split()), file=sys.stderr)
         sys.exit(2 if isinstance(e, SynaugError) else 1)

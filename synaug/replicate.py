@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ROUNDS', 'KEEPERS', 'n_synthetic', 'offered', 'Scored', 'run_arms', 'content', 'save_step', 'load_step', 'Replicate',
-           'generator_of', 'draws_of', 'shortcut_rows', 'audit_rows', 'with_pool_controls', 'halves', 'shows_its_label']
+           'generator_of', 'drawn_how', 'shortcut_rows', 'audit_rows', 'with_pool_controls', 'halves',
+           'shows_its_label']
 
 # %% ../nbs/library/09_replicate.ipynb #c003
 import os
@@ -228,29 +229,28 @@ class Replicate:
 
 # %% ../nbs/library/09_replicate.ipynb #c027c
 def generator_of(arm, generators):
-    "The generator that an `Arm` names, among those by word; the only one where it names none. ArmError if not there"
+    "(word, generator) that the arm names, or the only one there is. ArmError if it is not there"
     word = arm.generator
     if word is None and len(generators) == 1: word, = generators
-    if word in generators: return generators[word]
+    if word in generators: return word, generators[word]
     wanted = f'the generator {word}' if word else 'one generator, named by a word'
-    raise ArmError(f"arm {arm.name} needs {wanted}; found {', '.join(map(str, generators)) or 'none'}")
+    raise ArmError(f"arm {arm.name} needs {wanted}; found {', '.join(generators) or 'none'}")
 
-def draws_of(arms, generators, n_real, guidance=None, candidates=1.):
-    """How the arms' samples are drawn: key (`Arm.samples`) -> (generator, images, settings of its `sample`).
-    ArmError for a generator that is not there, or two kinds of guidance"""
-    draws = {}
-    for arm in map(parse, arms):
-        if not arm.needs_synthetic: continue
-        if arm.guidance and arm.autoguidance:
-            raise ArmError(f'arm {arm.name}: samples are led away from one thing; leave guided or autoguided out')
-        weight = arm.guidance or arm.autoguidance or guidance
-        told = dict(guidance=weight, domain=arm.domain, edit=arm.edit, weak=arm.autoguidance and 'weak')
-        told = {what: value for what, value in told.items() if value is not None}
-        n = max(arm.n_extra(n_real), round(candidates*n_real) if arm.curation else 0)
-        before = draws[arm.samples][1] if arm.samples in draws else 0
-        draws[arm.samples] = generator_of(arm, generators), max(n, before), told
-    return draws
+def drawn_how(arm, generators, guidance=None, weak=None):
+    "(generator, settings of its `sample`) as the arm says. ArmError for what the generator cannot do, or is missing"
+    word, generator = generator_of(arm, generators)
+    if arm.guidance and arm.autoguidance:
+        raise ArmError(f'arm {arm.name}: samples are led away from one thing; leave guided or autoguided out')
+    if arm.autoguidance and weak is None:
+        raise ArmError(f'arm {arm.name} needs a weaker generator: pass weak, such as the start it was fitted from')
+    told = dict(guidance=arm.guidance or arm.autoguidance or guidance, domain=arm.domain, edit=arm.edit)
+    if arm.autoguidance: told['weak'] = weak
+    told = {what: value for what, value in told.items() if value is not None}
+    unknown = set(told) - set(signature(generator.sample).parameters)
+    if unknown: raise ArmError(f"arm {arm.name}: {word} cannot be asked for {', '.join(sorted(unknown))}")
+    return generator, told
 
+# %% ../nbs/library/09_replicate.ipynb #c027cb
 @patch
 def samples(
     self: Replicate,
@@ -262,16 +262,15 @@ def samples(
     candidates=1.,      # samples per drawn image, where an arm chooses some
     **settings,         # of `sample` of every generator, such as `steps`
 ):
-    """What the arms' samples are: key (`Arm.samples`) -> `ImageSet`. ArmError or GeneratorError, before any is made, for
-    what an arm lacks"""
-    draws = draws_of(arms, generators, len(drawn), guidance, candidates)
-    if weak is None and any('weak' in told for _, _, told in draws.values()):
-        raise ArmError('arms that are autoguided need a weaker generator: pass weak, such as the start it was fitted from')
+    """The samples that the arms want: key (`Arm.samples`) -> `ImageSet`. ArmError, before any is made, for what an arm
+    lacks; GeneratorError for a domain that its generator does not know"""
+    wanting = [arm for arm in map(parse, arms) if arm.needs_synthetic]
+    draws = {arm.samples: drawn_how(arm, generators, guidance, weak) for arm in wanting}
     made = {}
-    for key, (generator, n, told) in draws.items():
+    for key, n in n_synthetic(arms, len(drawn), candidates).items():
+        generator, told = draws[key]
         which = partner_labels(np.arange(len(drawn)), n, seed=self.seed)
-        given = dict(edit=lambda strength: (drawn[which], strength), weak=lambda _: weak)
-        told = {what: given[what](value) if what in given else value for what, value in told.items()}
+        if 'edit' in told: told = told | dict(edit=(drawn[which], told['edit']))
         made[key] = generator.sample(drawn.labels[which], **settings | told, seed=self.seed, progress=self.progress)
     return made
 

@@ -86,12 +86,17 @@ def instead(old, new): return dict(old=old, new=new)
 def over(iterable, new): return dict(old=iterable, new=new, where=('iter',))
 
 
+def unpatched(decorator):
+    "`classmethod` in place of fastcore's `patch(cls_method=True)`, which would stay in the class"
+    return expression('classmethod') if ast.unparse(decorator) == 'patch(cls_method=True)' else decorator
+
+
 def mutate(monkeypatch, function, change):
     "Put a copy of `function` in its place, here too, with a `change` to a piece that is found exactly once"
     function = inspect.unwrap(getattr(function, '__func__', function))
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    definition, = tree.body         # of a method patched into its class, not to be patched in again
-    definition.decorator_list = [d for d in definition.decorator_list if not ast.unparse(d).startswith('patch')]
+    definition, = tree.body
+    definition.decorator_list = [unpatched(d) for d in definition.decorator_list if ast.unparse(d) != 'patch']
     found = mutated(tree, **change)
     assert found == 1, f"{function.__qualname__} has changed: {change['old']!r} occurs {found} times in it"
     code = compile(ast.fix_missing_locations(tree), f'<mutant of {function.__qualname__}>', 'exec')

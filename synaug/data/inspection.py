@@ -11,6 +11,7 @@ import warnings
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .layouts import open_source
 from .seen import disjoint_pairs, exact_copies, image_hashes
@@ -42,7 +43,13 @@ def _leaks(d):
     return found
 
 # %% ../../nbs/library/data/11_inspection.ipynb #c013
-def _titled(title, *columns): return Table(*columns, title=title, title_justify='left', box=SIMPLE_HEAD, pad_edge=False)
+def _titled(title, *columns):
+    "An empty table; names of classes and splits are text, never markup"
+    table = Table(title=Text(title), title_justify='left', box=SIMPLE_HEAD, pad_edge=False)
+    for name in columns: table.add_column(Text(name))
+    return table
+
+def _add(table, *cells): table.add_row(*map(Text, cells))
 
 def _split_table(d):
     title = f'{d.name}: {d.train.task}, fingerprint {d.fingerprint()}'
@@ -52,15 +59,15 @@ def _split_table(d):
         groups = '-' if s.groups is None else str(len(np.unique(s.groups)))
         labels = 'none' if s.labels is None else 'yes'
         size = f'{s.size[0]}x{s.size[1]}x{s.n_channels}'
-        t.add_row(n, str(len(s)), size, str(s.images.dtype), values, groups, labels)
+        _add(t, n, str(len(s)), size, str(s.images.dtype), values, groups, labels)
     return t
 
 def _class_table(d):
     labelled = {n: s for n, s in d.splits().items() if s.labels is not None}
     t = _titled('images per class', 'class', *labelled)
-    for c in d.train.classes: t.add_row(c, *(str(s.counts()[c]) for s in labelled.values()))
+    for c in d.train.classes: _add(t, c, *(str(s.counts()[c]) for s in labelled.values()))
     none = [int((s.labels < .5).all(1).sum()) for s in labelled.values()]
-    if any(none): t.add_row('no label', *map(str, none))
+    if any(none): _add(t, 'no label', *map(str, none))
     return t
 
 def _channel_table(d):
@@ -68,18 +75,22 @@ def _channel_table(d):
     t = _titled('values per channel: least/mean/largest', 'channel', *splits)
     for i, c in enumerate(d.train.channels):
         pixels = [s.images[..., i] for s in splits.values()]
-        t.add_row(c, *(f'{p.min()}/{p.mean():.0f}/{p.max()}' for p in pixels))
+        _add(t, c, *(f'{p.min()}/{p.mean():.0f}/{p.max()}' for p in pixels))
     return t
 
 def _copies_table(d):
     t = _titled('exact copies', 'split', 'also in', 'images')
     for r in exact_copies(d).itertuples():
         other = 'itself' if r.split == r.other else r.other
-        t.add_row(r.split, other, str(r.images))
+        _add(t, r.split, other, str(r.images))
     return t
 
 # %% ../../nbs/library/data/11_inspection.ipynb #c015
 def _notes(d):
+    if all(s.groups is None for s in d.splits().values()):
+        yield ('no groups: do several images show one patient, animal, slide or plate? Then scores on the test set '
+               'flatter. Say so: a folder per patient within the class, a column of a table (--group COLUMN), groups '
+               'in an npz')
     brightest = max(int(s.images.max(initial=0)) for s in d.splits().values())
     if brightest < d.train.max_value/4:
         yield f'the brightest pixel is {brightest} of {d.train.max_value}: rescale the images, models see all of it'
@@ -100,7 +111,7 @@ def inspect(source, console=None, **options):
     say(f'layout: {layout}', None)
     for table in _split_table(d), _class_table(d), _channel_table(d), _copies_table(d):
         if table.row_count: console.print(table)
-    for note in [*(str(w.message) for w in told), *_notes(d)]: say(f'note: {note}', 'yellow')
+    for note in dict.fromkeys([*(str(w.message) for w in told), *_notes(d)]): say(f'note: {note}', 'yellow')
     found = problems(d)
     for p in found: say(f'problem: {p}', 'bold red')
     if not found: say('no problems', 'green')

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from .class_folders import list_folders
 from .files import Plane, file_identity, kept_array, worth_keeping
-from .folders import (
-    Listing, by_folder, folders_in, images_below, is_image, list_folders, list_manifest, manifest_file, visible)
-from .kaggle import kaggle_file, list_kaggle
+from .folders import Listing, by_folder, folders_in, images_below, is_image, visible
+from .kaggle import kaggle_file, list_kaggle, list_single_cells, single_cell_file
+from .manifests import Columns, list_class_folders, list_manifest, manifest_file
 from .npz import Npz
 from .pixels import elsewhere
-from .splits import split_name
+from .splits import is_split, split_name
 from ..errors import SourceError, reason
 
 # %% ../../nbs/library/data/09_layouts.ipynb #c008
@@ -108,17 +109,23 @@ def _nuclei(mask):
 
 # %% ../../nbs/library/data/09_layouts.ipynb #c016
 def _chip_folder(path):
-    "`path` if it has folders good and bad of images named by date, not too deep"
+    "`path` if its images lie in folders good and bad, not too deep, and nearly all are named by a date"
     if not path.is_dir() or (path/'manifest.csv').is_file(): return None
-    quality = {p.name.lower(): p for p in _down_to(path, 3, '*') if p.name.lower() in ('good', 'bad') and p.is_dir()}
-    dated = [_first_is_dated(p) for p in quality.values()]
-    return path if len(dated) == 2 and all(dated) else None
+    quality = [p for p in _down_to(path, 3, '*') if p.name.lower() in ('good', 'bad') and p.is_dir()]
+    if {p.name.lower() for p in quality} != {'good', 'bad'}: return None
+    beside = {q.name for p in quality for q in folders_in(p.parent) if q not in quality and not is_split(q.name)}
+    names = [f.name for p in quality for f in p.iterdir() if is_image(f)]
+    dated = sum(_day(name) is not None for name in names)
+    return path if not beside and names and dated > .9*len(names) else None
 
-def _first_is_dated(folder):
-    "Whether a folder holds images, and the name of the first begins with a date"
-    first = next((f.name for f in folder.iterdir() if is_image(f)), '')
-    return re.match(r'\d{6}_', first) is not None
+def _day(name):
+    "The day that a name such as 200131_4.png begins with, as 2020-01-31; None if it begins with none"
+    if not re.match(r'\d{6}_', name): return None
+    try: day = datetime.strptime(name[:6], '%y%m%d')
+    except ValueError: return None
+    return day.strftime('%Y-%m-%d') if datetime(2000, 1, 1) <= day <= datetime.now() else None
 
+# %% ../../nbs/library/data/09_layouts.ipynb #s16
 def list_chip(path, split=None):
     "The images of the Organ-on-a-Chip set; groups are dates, unless split='shipped'"
     rows = []
@@ -133,7 +140,10 @@ def list_chip(path, split=None):
         _warn_straddling(rows, path)
         listed = by_folder(path, rows, split=rows.shipped)
     else: listed = by_folder(path, rows, split='train', group=rows.date)
-    return Listing(path, listed.rows, sheet=_sheet(path))
+    return Listing(path, listed.rows, sheet=_sheet(path), groups_from=_dates_from)
+
+_dates_from = ('dates YYMMDD at the beginning of the file names; to do without groups, list the images in a '
+               'manifest.csv with the columns path,label')
 
 def _sheet(path):
     "The first table in a folder or up to two levels down, None without any"
@@ -142,10 +152,11 @@ def _sheet(path):
 
 def _date(file):
     "The day a chip's image was taken, as 2020-01-31"
-    try: return datetime.strptime(file.name[:6], '%y%m%d').strftime('%Y-%m-%d')
-    except ValueError:
+    day = _day(file.name)
+    if day is None:
         raise SourceError(f'{file}: the name does not start with a date YYMMDD; '
-                          'rename it, or list all images in a manifest.csv') from None
+                          'rename it, or list all images in a manifest.csv')
+    return day
 
 def _warn_straddling(rows, path):
     within = rows.groupby('date').shipped.agg(set)
@@ -163,7 +174,7 @@ class Layout:
     labels_are: str
     found: Callable         # path -> something true if the path has this layout
     read: Callable          # (path, and its choices) -> `Listing` or `Npz`
-    choices: tuple = ()     # of those: 'split', 'target', 'seed'
+    choices: tuple = ()     # of those: 'split', 'target', 'seed', 'columns'
     known: tuple = ()       # values of split= or target=
     fewest: int = 0         # images of a class that is kept
 
@@ -173,6 +184,8 @@ layouts = (
     Layout(name='Kaggle HPA', looks_like='train.csv with Id,Target; train/<Id>_red.png ...',
            labels_are='28 protein locations', found=kaggle_file, read=list_kaggle,
            choices=('split', 'seed'), known=('paper',), fewest=10),
+    Layout(name='Kaggle HPA single cells', looks_like='train.csv with ID,Label; train/<ID>_red.png ...',
+           labels_are='those of 19 protein locations that occur', found=single_cell_file, read=list_single_cells),
     Layout(name='NCT-CRC-HE-100K', looks_like='folders NCT-CRC-HE-100K, CRC-VAL-HE-7K', labels_are='9 tissues',
            found=_crc_folders, read=list_crc),
     Layout(name='PanNuke', looks_like='images.npy, types.npy, masks.npy per fold',
@@ -180,29 +193,35 @@ layouts = (
            choices=('target',), known=('tissue', 'nucleus')),
     Layout(name='Organ-on-a-Chip', looks_like='[split/]good/YYMMDD_N.png', labels_are='good, bad',
            found=_chip_folder, read=list_chip, choices=('split',), known=('date', 'shipped')),
-    Layout(name='manifest CSV', looks_like='path,label[;label],group,split', labels_are='its column label',
-           found=manifest_file, read=list_manifest),
+    Layout(name='manifest CSV', looks_like='path,label[;label],group,split, or the like',
+           labels_are='its column label, or columns of 0 and 1', found=manifest_file, read=list_manifest,
+           choices=('columns',)),
     Layout(name='folder per class', looks_like='[split/]class/*.png', labels_are='names of the folders',
-           found=lambda p: p.is_dir() and visible(p), read=list_folders))
+           found=lambda p: p.is_dir() and visible(p), read=list_class_folders, choices=('columns',)))
 
 # %% ../../nbs/library/data/09_layouts.ipynb #s22
-def open_source(path, split=None, target=None, seed=0):
-    """(its `Layout`, its `Listing` or `Npz`) of a file or folder. SourceError for an unknown layout or a choice it does
-    not have"""
+def open_source(path, split=None, target=None, seed=0, columns=Columns()):
+    """(its `Layout`, its `Listing` or `Npz`) of a file or folder; `columns` that say label, group and split of a table.
+    SourceError for an unknown layout or a choice it does not have"""
     path = Path(path).expanduser()
     if not path.exists():
         raise SourceError(f"{path}: no such file or folder; a source is 'simulate' or the path of your images")
     layout = next((known for known in layouts if known.found(path)), None)
+    if layout and columns.label and 'columns' in layout.choices:
+        layout = next(known for known in layouts if known.read is list_manifest)
     if layout is None:
         said, _ = elsewhere([path])
         if said: raise SourceError(f'{path}: {said[0]}')
         what = 'an empty folder' if path.is_dir() else 'not a layout synaug knows'
         reads = '; '.join(f'{known.name} ({known.looks_like})' for known in layouts)
         raise SourceError(f'{path}: {what}; it reads: {reads}')
-    asked = dict(split=split or None, target=target or None, seed=seed)
+    asked = dict(split=split or None, target=target or None, seed=seed, columns=columns)
     for name in 'split', 'target':
         allowed = layout.known if name in layout.choices else ()
         if asked[name] not in (None, *allowed):
             has = f'it has {", ".join(allowed)}' if allowed else 'it has none'
             raise SourceError(f'{path}: {name}={asked[name]!r} is no choice for {layout.name}; {has}')
+    named = [f'{name}_column={value}' for name, value in columns._asdict().items() if value]
+    if named and 'columns' not in layout.choices:
+        raise SourceError(f'{path}: {named[0]}: {layout.name} is not read by columns of a table; leave it out')
     return layout, layout.read(path, **{c: asked[c] for c in layout.choices})

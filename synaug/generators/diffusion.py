@@ -141,8 +141,8 @@ def fit_denoiser(net, batches, objective, steps, batch_size=32, lr=4e-3, p_drop=
 
 # %% ../../nbs/library/generators/01_diffusion.ipynb #c026
 def denoiser(net, objective, labels, guidance=1.):
-    """(x, sigma) -> denoised images, for x = x0 + sigma * noise, given `labels` (unknown where NaN) and guidance (a number
-    or one per image)"""
+    """(x, sigma) -> denoised images, for x = x0 + sigma * noise, given `labels` (unknown where NaN) and guidance (a
+    number or one per image)"""
     keep, labels = ~labels.isnan().any(1), labels.nan_to_num()
     guided = not (isinstance(guidance, (int, float)) and guidance == 1)
     twice = lambda x: x.repeat(2, *[1]*(x.ndim-1))
@@ -241,6 +241,7 @@ def check_sampler(sampler):
     if sampler in samplers: return
     raise GeneratorError(f"sampler={sampler!r} is not one of {', '.join(samplers)}, nor a diffusers scheduler")
 
+# %% ../../nbs/library/generators/01_diffusion.ipynb #c034c
 def _counting(f, bar):
     "`f`, moving the progress bar at each call"
     def counted(*args):

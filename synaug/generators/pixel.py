@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['designs', 'Scaling', 'domains_of', 'conditions', 'unknown_labels', 'batches_of', 'single_labels', 'chosen_label',
-           'shuffled', 'Design', 'given', 'design_called', 'check_start', 'first_net', 'trained_net', 'PixelGenerator',
+           'shuffled', 'Design', 'given', 'design_called', 'trained_net', 'check_start', 'first_net', 'PixelGenerator',
            'domain_names', 'check_same', 'check_edit_of', 'asked_of', 'led_away_from', 'known_to', 'settings_of',
            'save', 'load']
 
@@ -69,7 +69,7 @@ def domains_of(*sets, known=()):
     return names if len(names) > 1 else ()
 
 def conditions(labels, names, domains):
-    "`(N, K+D)`: labels `(N, K)`, and a bit for the domain of each name `(N,)`, none set for one that is not in `domains`"
+    "`(N, K+D)`: labels `(N, K)`, and a bit for the domain of each name `(N,)`, none set for one not in `domains`"
     bits = np.asarray(names, str)[:, None] == np.asarray(domains, str)
     return torch.from_numpy(np.hstack([labels, bits]).astype(np.float32))
 
@@ -79,8 +79,8 @@ def unknown_labels(n, n_classes):
 
 # %% ../../nbs/library/generators/03_pixel.ipynb #c010
 def batches_of(train, pool, scaling, device, domains=(), guessed=False, p_drop=.1):
-    """`batches(generator, n)`: labelled images and, half of the time, pool images with labels `guessed` or NaN, in random
-    orientation, beside their conditions; domains are dropped with probability `p_drop`"""
+    """`batches(generator, n)`: labelled images and, half of the time, pool images with labels `guessed` or NaN, in
+    random orientation, beside their conditions; domains are dropped with probability `p_drop`"""
     parts = []
     if len(train): parts.append((train, train.labels))
     if pool is not None and len(pool):
@@ -190,8 +190,18 @@ def design_called(network, **changed):
         raise GeneratorError(f"objective={design.objective!r} is not one of {', '.join(objectives)}")
     return design
 
+def trained_net(net, design, scaling, train, pool, length, seed, device, progress, **told):
+    "(`net`, trained as the design says for `length`: a dict of steps or epochs; loss per step)"
+    steps = length['steps'] if 'steps' in length else length['epochs'] * -(-len(train)//design.batch_size)
+    net, losses = fit_denoiser(
+        net.to(device, memory_format=torch.channels_last), design.batches(train, pool, scaling, device, **told),
+        objectives[design.objective], steps, design.batch_size, design.lr, seed=seed, progress=progress,
+        **design.training)
+    return net, losses.numpy()
+
+# %% ../../nbs/library/generators/03_pixel.ipynb #c021c
 def check_start(start, train, network, settled):
-    "GeneratorError if the generator `start` is of another network or other images, or of `settled` settings any is given"
+    "GeneratorError if the generator `start` is of another network or other images, or a setting given is `settled`"
     if settled: raise GeneratorError(f"{', '.join(settled)}: settled by start; leave it out, or start anew")
     here = dict(network=network, size=tuple(train.size), channels=train.channels, classes=train.classes,
                 task=train.task, dtype=str(train.images.dtype))
@@ -214,15 +224,6 @@ def first_net(design, architecture, train, domains, seed, start=None):
     net.load_state_dict(weights)
     return net
 
-def trained_net(net, design, scaling, train, pool, length, seed, device, progress, **told):
-    "(`net`, trained as the design says for `length`: a dict of steps or epochs; loss per step); `told`: see `batches_of`"
-    steps = length['steps'] if 'steps' in length else length['epochs'] * -(-len(train)//design.batch_size)
-    net, losses = fit_denoiser(
-        net.to(device, memory_format=torch.channels_last), design.batches(train, pool, scaling, device, **told),
-        objectives[design.objective], steps, design.batch_size, design.lr, seed=seed, progress=progress,
-        **design.training)
-    return net, losses.numpy()
-
 # %% ../../nbs/library/generators/03_pixel.ipynb #c023
 @dataclass(frozen=True, eq=False)
 class PixelGenerator:
@@ -242,48 +243,49 @@ class PixelGenerator:
     seen: Seen              # every image it was fitted on
     losses: np.ndarray
 
-    @classmethod
-    def fit(
-        cls,
-        train,                  # labelled `ImageSet`
-        pool=None,              # unlabelled images
-        start=None,             # what `learn` gave, to be fitted on
-        network='unet',         # or 'simplified' (Lin & Cao 2025): one class per image, does not read the pool
-        steps=None,             # None, here and below: what the network's design says
-        epochs=None,            # of the labelled images, where `steps` is None
-        objective=None,         # of `diffusion.objectives`
-        batch_size=None,
-        lr=None,
-        guessed=False,          # whether the pool's labels, guessed by a classifier, are learnt too
-        seed=0,
-        device=None,
-        progress=True,
-        **architecture,         # of the network, as `widths`, `patch`, `depth` of `UNet`
-    ):
-        """Train on a labelled set and an optional pool, from a `start` or anew. GeneratorError for an unknown network or
-        objective, a start of other images, or a pool whose guessed labels are missing"""
-        if start is not None:
-            check_start(start, train, network, [*given(objective=objective), *architecture])
-            objective, architecture = start.objective, start.architecture
-        if guessed and (pool is None or pool.labels is None):
-            raise GeneratorError('guessed=True, but the pool has no labels; give it those that a classifier predicts')
-        design = design_called(network, **given(objective=objective, batch_size=batch_size, lr=lr))
-        architecture, device = design.architecture | architecture, device_called(device)
-        if design.single_label: train, pool = single_labels(train), None
-        fitted_on = seen(train) if pool is None else seen(train, pool)
-        sets = [train] if pool is None else [train, pool]
-        known = () if start is None else start.domains
-        domains = () if design.single_label else domains_of(*sets, known=known)
-        if start is None: scaling = design.scaling(np.concatenate([s.images for s in sets]))
-        else: scaling, fitted_on = start.scaling, fitted_on.union(start.seen)
-        length = given(steps=steps) or given(epochs=epochs) or design.length
-        net = first_net(design, architecture, train, domains, seed, start)
-        told = dict(domains=domains, guessed=guessed)
-        net, losses = trained_net(net, design, scaling, train, pool, length, seed, device, progress, **told)
-        return cls(
-            net=net, scaling=scaling, classes=train.classes, channels=train.channels, task=train.task,
-            size=tuple(train.size), dtype=str(train.images.dtype), domains=domains, labelled=len(train) > 0,
-            network=network, objective=design.objective, architecture=architecture, losses=losses, seen=fitted_on)
+# %% ../../nbs/library/generators/03_pixel.ipynb #c023y
+@patch(cls_method=True)
+def fit(
+    cls: PixelGenerator,
+    train,                  # labelled `ImageSet`
+    pool=None,              # unlabelled images
+    start=None,             # what `learn` gave, to be fitted on
+    network='unet',         # or 'simplified' (Lin & Cao 2025): one class per image, does not read the pool
+    steps=None,             # None, here and below: what the network's design says
+    epochs=None,            # of the labelled images, where `steps` is None
+    objective=None,         # of `diffusion.objectives`
+    batch_size=None,
+    lr=None,
+    guessed=False,          # whether the pool's labels, guessed by a classifier, are learnt too
+    seed=0,
+    device=None,
+    progress=True,
+    **architecture,         # of the network, as `widths`, `patch`, `depth` of `UNet`
+):
+    """Train on a labelled set and an optional pool, from a `start` or anew. GeneratorError for an unknown network or
+    objective, a start of other images, or a pool whose guessed labels are missing"""
+    if start is not None:
+        check_start(start, train, network, [*given(objective=objective), *architecture])
+        objective, architecture = start.objective, start.architecture
+    if guessed and (pool is None or pool.labels is None):
+        raise GeneratorError('guessed=True, but the pool has no labels; give it those that a classifier predicts')
+    design = design_called(network, **given(objective=objective, batch_size=batch_size, lr=lr))
+    architecture, device = design.architecture | architecture, device_called(device)
+    if design.single_label: train, pool = single_labels(train), None
+    fitted_on = seen(train) if pool is None else seen(train, pool)
+    sets = [train] if pool is None else [train, pool]
+    known = () if start is None else start.domains
+    domains = () if design.single_label else domains_of(*sets, known=known)
+    if start is None: scaling = design.scaling(np.concatenate([s.images for s in sets]))
+    else: scaling, fitted_on = start.scaling, fitted_on.union(start.seen)
+    length = given(steps=steps) or given(epochs=epochs) or design.length
+    net = first_net(design, architecture, train, domains, seed, start)
+    told = dict(domains=domains, guessed=guessed)
+    net, losses = trained_net(net, design, scaling, train, pool, length, seed, device, progress, **told)
+    return cls(
+        net=net, scaling=scaling, classes=train.classes, channels=train.channels, task=train.task,
+        size=tuple(train.size), dtype=str(train.images.dtype), domains=domains, labelled=len(train) > 0,
+        network=network, objective=design.objective, architecture=architecture, losses=losses, seen=fitted_on)
 
 # %% ../../nbs/library/generators/03_pixel.ipynb #c023c
 @patch(cls_method=True)
@@ -292,13 +294,15 @@ def learn(
     pool,               # unlabelled images, of one or several domains
     classes,            # that will be told later
     task,               # of these
-    **settings,         # `steps`, `batch_size`, `seed` and others of `fit`
+    seed=0,
+    progress=True,
+    **settings,         # `steps`, `batch_size` and others of `fit`
 ):
     "A generator that has learnt the pool and no labels: a `start` for `fit`. GeneratorError for an empty pool"
     if not len(pool): raise GeneratorError('the pool is empty: there is nothing to learn without labels')
     labels = np.zeros((0, len(classes)), np.float32)
     nothing = ImageSet(pool.images[:0], labels, tuple(classes), pool.channels, task)
-    return cls.fit(nothing, pool.unlabelled(), **settings)
+    return cls.fit(nothing, pool.unlabelled(), seed=seed, progress=progress, **settings)
 
 # %% ../../nbs/library/generators/03_pixel.ipynb #c023e
 def domain_names(domain, domains, n, seed=0):
@@ -312,6 +316,7 @@ def domain_names(domain, domains, n, seed=0):
     rng = np.random.default_rng([seed, 251])
     return np.concatenate([rng.permutation(domains) for _ in range(-(-n//len(domains)))])[:n]
 
+# %% ../../nbs/library/generators/03_pixel.ipynb #c023e2
 def check_same(generator, other, what, *fields):
     "GeneratorError if `other`, the argument called `what`, differs from `generator` in one of the `fields`"
     for name in fields:

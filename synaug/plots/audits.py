@@ -15,7 +15,7 @@ from ..audits.copies import looks, orientations
 from ..data.seen import image_hashes
 from ..errors import AuditError
 from .sheets import to_rgb
-from .style import THEME, titled_figure
+from .style import THEME, as_text, titled_figure
 
 # %% ../../nbs/library/plots/04_audits.ipynb #c006
 def _picture(ax, image):
@@ -108,7 +108,7 @@ def shortcut_figure(effects):
         style = dict(color=colour, hatch=hatch, edgecolor='white', lw=0)
         ax.barh(at + (n + .5)*height - .4, x, height, label=f'{name}: {np.abs(x).mean():.3f}', **style)
     ax.axvline(0, color='k', lw=.8)
-    ax.set(yticks=at, yticklabels=[c.replace('_', ' ') for c in classes], ylim=(len(at) - .5, -.5))
+    ax.set(yticks=at, yticklabels=[as_text(c).replace('_', ' ') for c in classes], ylim=(len(at) - .5, -.5))
     ax.set_xlabel('change of mean probability')
     fig.legend(title='shortcut', alignment='left', loc='outside right upper')
     return fig
@@ -133,7 +133,7 @@ def _dots(ax, rows, metrics):
             x = rows[(rows.split == split) & (rows.metric == metric)].value
             if len(x) > 1: ax.plot(x, np.full(len(x), y), '.', color=colour, alpha=.35, ms=4, zorder=2)
             if len(x): ax.plot(x.mean(), y, zorder=3, **_mark(split))
-    ax.set(yticks=range(len(metrics)), yticklabels=metrics.values(), ylim=(len(metrics) - .4, -.6))
+    ax.set(yticks=range(len(metrics)), yticklabels=list(map(as_text, metrics.values())), ylim=(len(metrics) - .4, -.6))
     ax.grid(axis='y', color='.92')
     ax.set_axisbelow(True)
 
@@ -234,7 +234,7 @@ def curation_figure(synthetic, kept, columns=10, per_class=1, seed=0):
         for row, keep in ((0, True), (per_class, False)):
             found = rng.permutation(np.flatnonzero(of_class[:, k] & (stays == keep)))[:per_class]
             for ax, i in zip(column[row:], found): _picture(ax, synthetic.images[i])
-        column[0].set_title(synthetic.classes[k].replace('_', ' ').replace(' ', '\n', 1), fontsize=7.5)
+        column[0].set_title(as_text(synthetic.classes[k]).replace('_', ' ').replace(' ', '\n', 1), fontsize=7.5)
     axes[0, 0].set_ylabel('kept')
     axes[per_class, 0].set_ylabel('dropped')
     return fig

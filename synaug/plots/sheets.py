@@ -9,7 +9,7 @@ __all__ = ['to_rgb', 'show', 'label_names', 'real_and_synthetic']
 import numpy as np
 
 from ..data.images import ImageSet
-from .style import blank_figure
+from .style import as_text, blank_figure
 
 # %% ../../nbs/library/plots/02_sheets.ipynb #c005
 _colours = {
@@ -37,7 +37,7 @@ def show(images, titles=None, ncols=8, scale=1., gap=1):
     for ax in axes: ax.axis('off')
     for i, (ax, im) in enumerate(zip(axes, to_rgb(images))):
         ax.imshow(im, interpolation='nearest')
-        if titles is not None: ax.set_title(titles[i], fontsize=6.5, pad=2)
+        if titles is not None: ax.set_title(as_text(titles[i]), fontsize=6.5, pad=2)
     fig.get_layout_engine().set(w_pad=gap/72, h_pad=gap/72, wspace=0, hspace=0)
     return fig
 
@@ -56,7 +56,7 @@ def real_and_synthetic(real, synthetic, per_class=4, scale=.9):
     axes = fig.subplots(len(classes), 2*per_class + 1, squeeze=False, width_ratios=widths)
     for ax in axes.ravel(): ax.set(xticks=[], yticks=[], frame_on=False)
     for row, k in zip(axes, classes):
-        row[0].set_ylabel(real.classes[k].replace('_', ' '), rotation=0, ha='right', va='center', fontsize=8)
+        row[0].set_ylabel(as_text(real.classes[k]).replace('_', ' '), rotation=0, ha='right', va='center', fontsize=8)
         for half, s in ((row[:per_class], real), (row[per_class+1:], synthetic)):
             for ax, image in zip(half, to_rgb(_examples(s, k, per_class))): ax.imshow(image, interpolation='nearest')
     for column, title in ((0, 'real'), (per_class+1, 'synthetic')):

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from ..arms import arm_amount, arm_kind, is_control
 from ..errors import LedgerError
 from .style import (
-    THEME, arm_style, difference_axis, margin_band, mean_mark, replicates_of, signed, titled_figure)
+    THEME, arm_style, as_text, difference_axis, margin_band, mean_mark, replicates_of, signed, titled_figure)
 from ..verdicts.statistics import GAP, add_gaps, bca, gaps, paired
 from ..verdicts.words import listed, metric_name
 from ..verdicts.worth import exchange_rate, label_efficiency, label_sentence, learning_curve, monotone
@@ -278,7 +278,7 @@ def class_effects(ledger, split='test', classes=None, baseline='real', level=.95
     labels = mean.map('{:+z.2f}'.format) + np.where(sure, '*', '')
     sns.heatmap(mean, ax=ax, cmap='PuOr', vmin=-1.7*most, vmax=1.7*most, linewidths=1.5, cbar=False,
                 annot=labels, fmt='', annot_kws=dict(fontsize=8.5, color='k'),
-                yticklabels=[f'{c}  ({base[f"f1:{c}"]:.2f})' for c in classes],
+                yticklabels=[f'{as_text(c)}  ({base[f"f1:{c}"]:.2f})' for c in classes],
                 xticklabels=[a.replace('representation', 'repr.') for a in arms])
     for text, bold in zip(ax.texts, sure.ravel()): text.set_fontweight('bold' if bold else 'normal')
     ax.xaxis.tick_top()
@@ -311,8 +311,8 @@ def frequency_plot(ledger, frequency, split='test', baseline='real'):
             ax.plot([beside, beside], [found[others].min(), found[others].max()], color='#0072b2', lw=1.4)
             ax.plot(beside, found[others].mean(), label='synthetic arms', **hollow)
         ax.plot(x, found[baseline], ls='', marker='o', ms=7, color='k', label=baseline)
-        ax.annotate(label, (x, found[baseline]), xytext=(-5, 0), textcoords='offset points', ha='right', va='center',
-                    fontsize=7.5, color='.3')
+        ax.annotate(as_text(label), (x, found[baseline]), xytext=(-5, 0), textcoords='offset points',
+                    ha='right', va='center', fontsize=7.5, color='.3')
     rarest, commonest = min(frequency.values())/3, 1.4*max(frequency.values())
     ax.set(xscale='log', xlim=(rarest, commonest), xlabel=f'share of the {split} images', ylabel='F1')
     ax.set_xticks([t for t in (.001, .002, .005, .01, .02, .05, .1, .2, .5, 1) if rarest < t < commonest])

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['THEME', 'set_theme', 'arm_style', 'blank_figure', 'titled_figure', 'replicates_of', 'mean_mark', 'signed',
-           'difference_axis', 'margin_band']
+           'difference_axis', 'margin_band', 'as_text']
 
 # %% ../../nbs/library/plots/01_style.ipynb #c003
 import matplotlib.pyplot as plt
@@ -99,3 +99,7 @@ def margin_band(ax, margin, upright=True):
     band, line = (ax.axvspan, ax.axvline) if upright else (ax.axhspan, ax.axhline)
     band(-margin, margin, color='.93', zorder=0, lw=0)
     line(0, color='.4', lw=1, zorder=1)
+
+def as_text(name):
+    "A name of the user's as matplotlib shows it letter by letter: a dollar sign begins no formula"
+    return name.replace('$', r'\$')

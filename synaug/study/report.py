@@ -10,6 +10,7 @@ import re
 import pandas as pd
 from fastcore.basics import patch
 from functools import cached_property
+from html import escape
 from IPython.display import HTML, Markdown, display
 from pandas.io.formats.style import Styler
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..arms import CONTROLS, is_control
 from ..audits.audit import audit_table
 from ..errors import LedgerError, SynaugError
 from ..plots.claims import claims_figure
-from .ledger import comparable, main_split, next_steps, read_settings, varied
+from .ledger import comparable, main_split, next_steps, read_settings, read_verdict, varied
 from ..verdicts.claims import check_claims, testable
 from ..verdicts.next_step import confirmed, cost_words, not_tried_sentence, step_sentences, step_words
 from ..verdicts.planning import plan_study
@@ -31,7 +32,14 @@ def say(text): display(Markdown(text))
 
 def quiet(text): return f'<span style="color:#57606a">{text}</span>'
 
-def unbroken(text): return f'<span style="white-space:nowrap">{text}</span>'
+_ours = '\ue000'          # begins a cell that is HTML of our own, with numbers and arms only
+
+def unbroken(text): return f'{_ours}<span style="white-space:nowrap">{text}</span>'
+
+def _html(cell):
+    "A cell as HTML: text is escaped"
+    if not isinstance(cell, str): return cell
+    return cell.removeprefix(_ours) if cell.startswith(_ours) else escape(cell)
 
 def interval(low, high):
     "`-0.010 to +0.020`; nothing where there is none"
@@ -39,7 +47,9 @@ def interval(low, high):
 
 def table(frame, formats=None, header=True):
     "Show a table without its index; `formats`: column -> function or format string. What is missing is left empty"
-    styler = Styler(frame, cell_ids=False).hide(axis='index').format(formats, na_rep='')
+    formats = {_html(column): f for column, f in (formats or {}).items()}
+    plain = frame.map(_html).rename(columns=_html)
+    styler = Styler(plain, cell_ids=False).hide(axis='index').format(formats, na_rep='')
     if not header: styler = styler.hide(axis='columns')
     plain = re.sub(r'<style.*?</style>\s*| (?:id|class)="[^"]*"', '', styler.to_html(), flags=re.S)
     display(HTML(plain))
@@ -74,7 +84,7 @@ class Report:
         self.folder = Path(folder)
         self.settings = settings = read_settings(folder)
         self.everything = confirmed(pd.read_parquet(self.folder/'ledger.parquet'))
-        self.verdict = pd.read_csv(self.folder/'verdict.csv')
+        self.verdict = read_verdict(folder)
         self.metric, self.baseline, self.margin = settings['metric'], settings['baseline'], settings['margin']
         self.grid = varied(settings)
         self.ledger = comparable(self.everything, self.baseline)
