@@ -90,8 +90,8 @@ def _copies_table(d):
 def _notes(d):
     if all(s.groups is None for s in d.splits().values()):
         yield ('no groups: do several images show one patient, animal, slide or plate? Then scores on the test set '
-               'flatter. Say so: a folder per patient within the class, a column of a table (--group COLUMN), groups in '
-               'an npz')
+               'flatter. Say so: a folder per patient within the class, a column of a table (--group COLUMN), groups '
+               'in an npz')
     brightest = max(int(s.images.max(initial=0)) for s in d.splits().values())
     if brightest < d.train.max_value/4:
         yield f'the brightest pixel is {brightest} of {d.train.max_value}: rescale the images, models see all of it'
