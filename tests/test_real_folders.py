@@ -165,6 +165,34 @@ def test_what_may_be_read_in_two_ways_is_refused(tmp_path, tops):
         load(write(tmp_path, *both(*tops)))
 
 
+@pytest.mark.parametrize('tops', [['fold_1', 'fold_2'], ['Dataset A', 'Dataset B']])
+def test_several_sets_in_one_folder_are_refused(tmp_path, tops):
+    places = [f'{top}/{part}' for top in tops for part in both('train', 'test')]
+    with pytest.raises(SourceError, match='hold splits of their own; give one of them'): load(write(tmp_path, *places))
+
+
+@pytest.mark.parametrize('inside', [[], ['train', 'test']])
+def test_labelled_beside_unlabelled(tmp_path, inside):
+    tops = [f'labeled-images/{split}' for split in inside] or ['labeled-images']
+    data, _ = read(write(tmp_path, *both(*tops), 'unlabeled-images'))
+    assert data.train.classes == ('benign', 'malignant') and len(data.pool) == 8
+
+
+def test_masks_within_splits(tmp_path):
+    data, notes = read(write(tmp_path, *both('train/images', 'train/masks', 'test/images', 'test/masks')))
+    assert data.train.classes == ('benign', 'malignant') and sum(sizes(data).values()) == 32 and len(notes) == 1
+
+
+def test_breakhis_as_it_unpacks(tmp_path):
+    kinds = {'benign': ('B_A', 'B_F'), 'malignant': ('M_DC', 'M_LC')}
+    places = [f'BreaKHis_v1/breast/{c}/SOB/{k}type/SOB_{k}_14-{229 + 10*i}AB/{z}X' for c, both in kinds.items()
+              for k in both for i in range(4) for z in (40, 100)]
+    data, _ = read(write(tmp_path, *places, 'BreaKHis_v1/README.ini', n=2))
+    groups = [set(s.groups) for s in (data.train, data.val, data.test)]
+    assert data.train.classes == ('benign', 'malignant')
+    assert len(set.union(*groups)) == 16 == sum(map(len, groups))
+
+
 def test_a_split_and_a_class_in_one_name(tmp_path):
     names = ['train_benign', 'train_malignant', 'test_benign', 'test_malignant']
     with pytest.raises(SourceError, match='name a split and a class at once'): load(write(tmp_path, *names))

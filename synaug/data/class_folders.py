@@ -97,7 +97,9 @@ def holds_classes(tree, folders):
         raise SourceError(f'{folders[0].parent}: the folders {_some(names)} look like parts, folds or patients, not '
                           'like classes; put the images into a folder per class, or give a table with the columns '
                           'path,label')
-    if all(map(is_split, inner)): return False
+    if all(map(is_split, inner)):
+        _check_splits_within(tree, folders)
+        return False
     if len(folders) > 1 and _look_like_ids(names) and not _look_like_ids(inner):
         often = Counter(name for found in within.values() for name in found)
         if _numbered(names, _persons | _folds | _parts | _series) or min(often.values()) > 1: return True
@@ -107,6 +109,16 @@ def holds_classes(tree, folders):
                           f'which are the classes? give one of them as the source, name them train, val and test, or '
                           'list the images in a manifest.csv with the columns path,label,group')
     return False
+
+# %% ../../nbs/library/data/08_class_folders.ipynb #f012c
+def _check_splits_within(tree, folders):
+    "SourceError if the folders are no classes that hold splits, but data sets or folds whose splits hold the classes"
+    splits = {p: [q for q in tree.inner[p] if is_split(q.name)] for p in folders}
+    deeper = [set().union(*_names_in(tree, own).values()) for own in splits.values()]
+    same = len(deeper[0]) > 1 and all(found == deeper[0] for found in deeper) and not _look_like_ids(deeper[0])
+    if same or _look_like_ids([p.name for p in folders]):
+        raise SourceError(f'{folders[0].parent}: the folders {_some(p.name for p in folders)} hold splits of their '
+                          'own; give one of them as the source')
 
 # %% ../../nbs/library/data/08_class_folders.ipynb #f014
 def _within(folder, place):
@@ -224,6 +236,7 @@ def named_splits(folders):
                           'move the images into a folder per split that holds a folder per class, train/CLASS')
     return both[0] if both and len(both[0]) > 1 else {}
 
+# %% ../../nbs/library/data/08_class_folders.ipynb #f020c
 def split_rows(tree, top, source):
     "Rows of all splits in `top`, or of its classes where there are no splits"
     folders = tree.inner[top]
@@ -237,7 +250,8 @@ def split_rows(tree, top, source):
         if again: warnings.warn(f'{source}: {_some(p.name for p in again)} holds splits of its own and is left out')
         named |= {p: p.name for p in others if p not in again}
     elif others:
-        rows = class_rows(tree, top, others, 'train')
+        alone = len(others) == 1 and bool(tree.inner[others[0]])         # labelled/ beside unlabelled/
+        rows = split_rows(tree, others[0], source) if alone else class_rows(tree, top, others, 'train')
         warnings.warn(f'{source}: {_some(p.name for p in others)} are read as training images, '
                       + ', '.join(f'{p.name} as {split}' for p, split in named.items()))
     for p, split in named.items():

@@ -102,10 +102,11 @@ _stains = ('dapi hoechst h33342 gfp egfp yfp cfp rfp mcherry cherry tdtomato fit
            'phase pc tl').split()
 _any_stain = '|'.join(_stains)
 _kinds_of_channel = tuple(re.compile(p, re.IGNORECASE) for p in (
-    rf'[_\-. ](?P<channel>{"|".join(_colours)}|{_any_stain})$',
+    rf'[_\-. ](?P<channel>{"|".join(_colours)}|{_any_stain})(?=$|[_\-. ])',
     rf'^(?P<channel>{"|".join(_colours)}|{_any_stain})[_\-. ]',
     r'[_\-. ]?(?<![a-z])(?P<channel>ch(annel)?[_\- ]?\d\d?)(?=$|[_\-. ]|sk\d)',
     r'[_\-. ](?P<channel>w\d)(?=$|[_\-. ]|[0-9a-f]{8}-)(-?[0-9a-f]+)*$',
+    r'[_\-. ](?P<channel>w\d)(?=[_\-. ])',
     r'[_\-. ](?P<channel>c\d\d?)(?=$|[_\-. ])',
     r'^(?P<channel>c\d\d?)-',
     r'[_\-. ]?(?P<channel>d\d)(?=$|[_\-. ])'))

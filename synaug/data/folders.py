@@ -187,6 +187,12 @@ def images_below(folder):
     "All images among `files_below`"
     return [f for f in files_below(folder) if is_image(f)]
 
+# %% ../../nbs/library/data/07_folders.ipynb #c022
+def by_folder(source, rows, **more):
+    """A `Listing` of `rows` with files, labels and split, and `more` columns: a file itself says where it is listed,
+    and has no group"""
+    return Listing(source, rows.assign(where=[str(f) for f in rows.files], **{'group': '', **more}))
+
 # %% ../../nbs/library/data/07_folders.ipynb #c017
 def _with_sheet(said, sheet):
     "The rows `said`, with the columns that a CSV or Excel sheet has for their files"
@@ -206,9 +212,3 @@ def _with_sheet(said, sheet):
 def _stem(name):
     "A file name without folders and ending, in lower case"
     return re.sub(r'\.(png|jpe?g|tiff?)$', '', str(name).replace('\\', '/').rsplit('/', 1)[-1].strip().lower())
-
-# %% ../../nbs/library/data/07_folders.ipynb #c022
-def by_folder(source, rows, **more):
-    """A `Listing` of `rows` with files, labels and split, and `more` columns: a file itself says where it is listed,
-    and has no group"""
-    return Listing(source, rows.assign(where=[str(f) for f in rows.files], **{'group': '', **more}))

@@ -70,7 +70,7 @@ def kaggle_file(path):
     return _table_of_ids(path, 'target')
 
 def _table_of_ids(path, label):
-    "The table `id` and `label`, but no `path`, of files `<id>_red.png` that the path is or holds as `train.csv`, or None"
+    "The table `id` and `label`, but no `path`, of files `<id>_red.png` that a path is, or holds as train.csv; or None"
     file = path if path.suffix.lower() == '.csv' else path/'train.csv'
     if not file.is_file(): return None
     try: table = table_rows(file)

@@ -429,6 +429,7 @@ def _overlooked(table, role, columns):
     used = (*role.file, *role.label, role.group, role.split)
     for c in [c for c in table if c not in used and _rank(c, role.channels) is not None]:
         cure = f'is not used: --group {c} (group_column=) would use it'
+        if table[c].map(is_missing).all(): continue
         if table[c].nunique() < 2: yield f'{c} is the same everywhere, so it is no group'
         elif not role.group and columns.group != 'none': yield f'{c} may be a group, and {cure}'
         elif _rank(c, role.channels) < 100: yield f'{c} looks like a group too, and {cure}'

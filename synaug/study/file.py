@@ -129,8 +129,8 @@ def _study_path(study):
     if path.is_file(): return path
     raise StudyError(f'unknown study {study}; {nearest(study, list(shipped_studies()))}; or give a .yaml file')
 
-_KEYS = dict(
-    notebook='', title='', parameters={}, grid={}, replicates=6, baseline='', margin=.02, metric='', claims=[], search={})
+_KEYS = dict(notebook='', title='', parameters={}, grid={}, replicates=6, baseline='', margin=.02, metric='', claims=[],
+             search={})
 
 def _read_yaml(path):
     "The keys of a study file, each of its type"

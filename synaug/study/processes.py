@@ -53,6 +53,7 @@ def _environment(threads, runtime):
     on_path = [package, *filter(None, [os.environ.get('PYTHONPATH')])]
     return os.environ | dict(
         OMP_NUM_THREADS=str(threads),
+        OMP_WAIT_POLICY='passive',          # a thread that waits leaves its core to others
         MKL_NUM_THREADS=str(threads),
         OPENBLAS_NUM_THREADS=str(threads),
         TQDM_DISABLE='1',

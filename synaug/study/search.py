@@ -59,9 +59,10 @@ _SEARCH = dict(candidates=[], beside=['longer'], trainings=72)
 def _told(study):
     "The keys of a search, each of its type"
     for key, value in study.search.items():
-        if key not in _SEARCH: raise StudyError(f'search in {study.name}: unknown key {key}; {nearest(key, list(_SEARCH))}')
+        where = f'search in {study.name}'
+        if key not in _SEARCH: raise StudyError(f'{where}: unknown key {key}; {nearest(key, list(_SEARCH))}')
         if type(value) is not type(_SEARCH[key]):
-            raise StudyError(f'search in {study.name}: {key} must be like {_SEARCH[key]}; found {value!r}')
+            raise StudyError(f'{where}: {key} must be like {_SEARCH[key]}; found {value!r}')
     return _SEARCH | study.search
 
 # %% ../../nbs/library/study/12_search.ipynb #c006
@@ -85,6 +86,8 @@ def _check_search(search):
     "ArmError or StudyError unless there are candidates, each of which exists, is one, and stands there once"
     if not search.candidates: raise StudyError(f'search in {search.study.name}: there are no candidates')
     if search.trainings < 1: raise StudyError(f'trainings must be at least 1; found {search.trainings}')
+    if len(search.replicates('explore')) > FRESH:
+        raise StudyError(f'{search.trainings} trainings take more than {FRESH} replicates; take fewer')
     for name in search.candidates: check_candidate(name, search.study.baseline)
     arms = [search.study.baseline, *search.candidates]
     beside = [arm for arm in search.beside if arm not in arms]

@@ -38,8 +38,8 @@ def race(self: Report):
     path, chosen = self.folder/'race.csv', self.settings.get('chosen')
     if not path.exists() or not chosen: return
     course = pd.read_csv(path)
-    say('## The race\n\nEvery candidate, on validation, until the worse half of its family had to leave; then the trial of '
-        'the winners, on replicates that took no part in the race. Only the trial is a measurement.')
+    say('## The race\n\nEvery candidate, on validation, until the worse half of its family had to leave; '
+        'then the trial of the winners, on replicates that took no part in the race. Only the trial is a measurement.')
     display(race_figure(course, self.verdict, chosen, self.metric, self.main, self.baseline))
     say(' '.join(race_sentences(course, Choice(**chosen))))
     last = course.groupby('arm').tail(1).sort_values(['rung', 'difference'], ascending=False)
