@@ -51,7 +51,7 @@ def print_outcome(out):
     from rich.console import Console
     from synaug.arms import CONTROLS
     from synaug.verdicts.words import summary_sentence
-    from synaug.study.ledger import read_settings, read_verdict
+    from synaug.study.ledger import read_settings, read_verdict, varied
     settings, verdict = read_settings(out), read_verdict(out)
     metric, baseline = settings['metric'], settings['baseline']
     if not len(verdict):
@@ -64,6 +64,17 @@ def print_outcome(out):
     controls = settings.get('controls', CONTROLS)
     sentence = summary_sentence(verdict, metric=metric, split=split, margin=settings['margin'], controls=controls)
     console.print(sentence, markup=False, highlight=False)
+    if not varied(settings): _print_next_step(out, settings, console)
+
+def _print_next_step(out, settings, console):
+    "Print what would help most for what it costs, where there is something to compare"
+    import pandas as pd
+    from synaug.study.ledger import next_steps
+    from synaug.verdicts.next_step import step_sentences
+    steps = next_steps(pd.read_parquet(Path(out)/'ledger.parquet'), settings)
+    if not len(steps): return
+    said = step_sentences(steps, baseline=settings['baseline'], margin=settings['margin'])
+    console.print(' '.join(said), markup=False, highlight=False)
 
 # %% ../nbs/library/90_cli.ipynb #c010
 _PLAN_NOTE = ('SD: of the paired differences. detectable: the effect this study could have found with that power. '
