@@ -183,6 +183,7 @@ def factors(self: Arm):
     "`dict(rule, partner, batchnorm)` of an arm that mixes, else None"
     return arm_factors(self.name)
 
+# %% ../nbs/library/04_arms.ipynb #c020f
 @patch(as_prop=True)
 def needs_synthetic(self: Arm):
     "Whether a generator must be fitted first"

@@ -279,7 +279,7 @@ def inspect(
     if size is not None and size < 1: raise StudyError(f'--size is a number of pixels from 1; found {size}')
     columns = dict(label_column=label, group_column=group, split_column=split)
     if inspect(source, size=size, **columns): raise typer.Exit(2)
-    with warnings.catch_warnings(action='ignore'): data = load(source, size=size, **columns)     # its notes were printed
+    with warnings.catch_warnings(action='ignore'): data = load(source, size=size, **columns)   # notes printed
     print_near_duplicates(data)
     print_next(data, source, size=size, **columns)
 

@@ -86,6 +86,7 @@ def n_classes(self: ImageSet): return len(self.classes)
 @patch(as_prop=True)
 def max_value(self: ImageSet): return np.iinfo(self.images.dtype).max
 
+# %% ../../nbs/library/data/02_images.ipynb #c008e
 @patch
 def counts(self: ImageSet):
     "Positive images per class"

@@ -119,7 +119,7 @@ def _aside(s, share, rng):
 
 def with_domains(data, share=.5, seed=0):
     """The `Dataset` with a `share` of every shift set moved to the pool, without labels and under the name of its set
-    as the domain; the rest stays to be scored. Itself for a share of 0. BudgetError where a side is left with nothing"""
+    as the domain; the rest stays to be scored. Itself for a share of 0. BudgetError where a side gets nothing"""
     if not share: return data
     parts, shifts = [], {}
     if data.pool is not None: parts.append(replace(data.pool, domains=data.pool.domain_names()))
