@@ -100,7 +100,7 @@ def lacking(arm, data, drawn, values):
     "Why the arm of this name cannot be had with these data and parameters; '' if it can"
     meant = parse(arm)
     domains = {OWN} if data.pool is None else set(data.pool.domain_names())
-    if meant.start == 'weights' and not values.get('weights'): return 'no weights are given'
+    if meant.start == 'weights' and not values.get('pretrained'): return 'no weights are given'
     if meant.domain == 'all' and len(domains) < 2: return 'all images are of one domain'
     if meant.domain not in (None, 'all', *domains): return f'the pool has no images of the domain {meant.domain}'
     if meant.adapts and not data.shifts: return 'there is no shift set to adapt to'
