@@ -83,7 +83,7 @@ def synaug(capsys, monkeypatch, *arguments):
     (['fake.yaml', '-p', 'labels_per_class=few'], 'parameter labels_per_class takes a whole number'),
     (['fake.yaml', '-p', 'lr'], '-p takes name=value; found lr'),
     (['fake.yaml', '-p', 'replicate=3'], 'replicate is set by the runner'),
-    (['fake.yaml', '-p', 'arms=real,cutmix'], 'cutmix'),
+    (['fake.yaml', '-p', 'arms=real,cutout'], 'cutout'),
     (['fake.yaml', '-p', 'arms=[add]'], 'baseline real is not among the arms'),
     (['fake.yaml', '--replicates', '0'], 'replicates must be at least 1'),
     (['fake.yaml', '-p', 'source=nowhere.npz'], 'nowhere.npz'),

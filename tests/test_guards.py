@@ -407,7 +407,7 @@ GUARDS = [
     (oracle_beyond_the_training_set, [(oracle_images, never('len(rest) < n'))]),
     (more_synthetic_images_than_there_are, [(partners._synthetic, never('synthetic is None or len(synthetic) < n'))]),
     (equal_updates, [
-        (train, dict(old='updates', new='updates + 2*(partner is not None)', where=('value',))),
+        (train, dict(old='round(arm.length*updates)', new='round(arm.length*updates) + 2*(partner is not None)')),
         (add, instead('real(n-k)', 'real(n)'))]),
     (same_first_weights, [
         (train, instead('first_weights(network, real, seed, start)',
@@ -435,7 +435,7 @@ def test_without_its_guard_the_fault_gets_through(monkeypatch, guarded, function
 # Nothing in the package can read a pickle at all
 
 UNPICKLING = re.compile('|'.join([
-    r'allow_pickle\s*=\s*True', r'weights_only\s*=\s*False', r'torch\.load\(', r'read_pickle',
+    r'allow_pickle\s*=\s*True', r'weights_only\s*=\s*False', r'torch\.load\((?!.*weights_only=True)', r'read_pickle',
     r'\bpickle\.', r'\bjoblib\b', r'import (?:pickle|dill|cloudpickle)\b']))
 
 
@@ -575,7 +575,7 @@ def test_nothing_but_the_examiner_depends_on_more_than_the_budget(clean, rest_po
     assert any(name.startswith('examiner') for name in depends_on(clean, rest_poisoned))
 
 
-FITTED = "run.keep('generator', PixelGenerator.fit, {}, pool, steps=generator_steps)"
+FITTED = "run.keep('generator', PixelGenerator.fit, {}, pool, start=learnt, steps=generator_steps)"
 
 
 @pytest.mark.parametrize('function, change, leaks', [

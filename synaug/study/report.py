@@ -318,7 +318,7 @@ def _steps_at(self: Report, point):
         over = ''
         if v.against: over = f'{v.against}: {v.over:+z.3f}<br>{quiet(interval(v.over_low, v.over_high))}'
         training = '' if pd.isna(v.seconds) else f'{v.seconds:+.0f} s'
-        done = f'{step_words(v.arm, v.labels, v.per_class)}<br>{quiet(v.arm)}'
+        done = f'{step_words(v.arm, v.to_label, v.per_class)}<br>{quiet(v.arm)}'
         lines.append([done, verdict_cell(v), cost_words(v), training, over])
     gains = f'difference to {self.baseline} on {self.main}'
     shown = pd.DataFrame(lines, columns=['step', gains, 'cost', "classifier's training", 'on top of'])

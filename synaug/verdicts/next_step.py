@@ -79,7 +79,7 @@ def confirmed(ledger):
     return ledger[ledger.stage != 'explore'] if 'stage' in ledger else ledger
 
 def _costs(rows, baseline, rate):
-    "Table `labels, per_class, hours, unlabelled, seconds` by arm: its cost beyond the baseline, mean over replicates"
+    "Table `to_label, per_class, hours, unlabelled, seconds` by arm: its cost beyond the baseline, mean over replicates"
     counted = rows.reindex(columns=['arm', 'n_extra', 'n_pool', 'seconds', 'labels_per_class'])
     numbers = counted.drop(columns='arm').apply(pd.to_numeric, errors='coerce')
     means = numbers.groupby(rows.arm, sort=False).mean()
@@ -92,7 +92,7 @@ def _costs(rows, baseline, rate):
     unlabelled = means.n_pool.fillna(means.n_extra.where(from_pool)).where(pooled, 0.)
     seconds = means.seconds - means.seconds[baseline]
     return pd.DataFrame(
-        dict(labels=labels, per_class=per_class, hours=labels/rate, unlabelled=unlabelled, seconds=seconds))
+        dict(to_label=labels, per_class=per_class, hours=labels/rate, unlabelled=unlabelled, seconds=seconds))
 
 # %% ../../nbs/library/verdicts/06_next_step.ipynb #c015
 def rival(name, table):
@@ -174,7 +174,7 @@ def steps(
     controls=CONTROLS,  # arm names without their amount, corrected by themselves
     by=(),              # columns that tell the points of a grid apart
 ):
-    """Table `[*by], arm, n, difference, low, high, verdict, labels, per_class, hours, unlabelled, seconds, against,
+    """Table `[*by], arm, n, difference, low, high, verdict, to_label, per_class, hours, unlabelled, seconds, against,
     over, ..., twin, ...` of what could be done next, best first at each point. LedgerError with nothing to compare"""
     rows = confirmed(ledger)
     rows = rows[(rows.metric == metric) & (rows.split == split)]
@@ -227,12 +227,12 @@ def cost_words(step, rate=100):
     takes = [what for what in needs(step.arm) if what != 'labels']
     if step.unlabelled > 0: takes[takes.index('a pool')] = f'{step.unlabelled:.0f} unlabelled images'
     if 'labels' not in needs(step.arm): return 'no label' + f', but {listed(takes)}'*bool(takes)
-    if np.isnan(step.labels): return 'labels, nobody counted how many'
+    if np.isnan(step.to_label): return 'labels, nobody counted how many'
     return f'about {step.hours:.1f} hours at {rate:g} labels an hour'
 
 def step_sentence(step, rate=100):
     "'label 100 more images (oracle): +0.040 (+0.033 to +0.047), about 1.0 hours at 100 labels an hour'"
-    done = step_words(step.arm, step.labels, step.per_class)
+    done = step_words(step.arm, step.to_label, step.per_class)
     return f'{done} [{step.arm}]: {_gain(step.low, step.high, step.difference)}, {cost_words(step, rate)}'
 
 def _trained_out(table, baseline, margin):
