@@ -11,7 +11,7 @@ from fastcore.basics import patch
 from IPython.display import Image, display
 from pathlib import Path
 
-from ..arms import arm_words, is_control
+from ..arms import arm_kind, arm_words, is_control
 from ..audits.audit import audit_table, not_measured
 from ..curation import rules
 from ..errors import SynaugError
@@ -345,8 +345,10 @@ def what_was_done(self: Report):
     counted |= dict(updates='updates', seconds='seconds')
     there = [c for c in counted if c in self.ledger]
     means = per_run.groupby([*self.grid, 'arm'], sort=False)[there].mean().reset_index()
-    same = per_run.groupby(self.grid or 'study').updates.nunique().max() <= 1
-    equal = 'All arms have the same number of updates; they differ in the images they see.'
+    longer = per_run.arm.map(lambda arm: 'longer' in arm_kind(arm).split(':'))
+    same = per_run[~longer].groupby(self.grid or 'study').updates.nunique().max() <= 1
+    but = ' but longer, which has twice as many,' if longer.any() else ''
+    equal = f'All arms{but} have the same number of updates; they differ in the images they see.'
     unequal = '**The arms do not have the same number of updates.**'
     say(f'Each arm, mean over replicates. {equal if same else unequal}')
     table(means.rename(columns=counted), {counted[c]: whole for c in there})
