@@ -77,7 +77,7 @@ def test_the_organ_on_a_chip_layout_goes_through_the_study(chip, base, tmp_path)
     split = accuracy[accuracy.arm == 'real, by split'].set_index('split').value
     of_real = accuracy[(accuracy.arm == 'real') & (accuracy.split == 'test')].value.item()
     assert split['date'] == of_real and split['shipped - date'] == pytest.approx(split['shipped'] - split['date'])
-    assert split['shipped'] > .75 and split['shipped - date'] > .15     # known days are recognised, others are not
+    assert split['shipped'] > .65 and split['shipped - date'] > .1      # known days are recognised, others are not
     assert 'real, by split' in report and 'shipped - date' in report
     made = json.loads(next((tmp_path/'study'/'cache').glob('lora-*/generator.json')).read_text())
     assert {row['cell line'] for _, row in made['known']} == set(LINES) and len(made['known']) == 80

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # make the shipped `quick` study a matter of seconds
 TINY = {'labels_per_class': 2, 'generator_steps': 4, 'sampling_steps': 2, 'updates': 4, 'examiner_updates': 4,
-        'pool_updates': 3}
+        'pool_updates': 3, 'pool_steps': 4}
 
 
 def run(*command, cwd, **options):
@@ -87,7 +87,8 @@ def test_a_tiny_study_runs_from_the_wheel(environment, tmp_path):
     run(*command, cwd=tmp_path, timeout=600)
     ledger = pd.read_parquet(tmp_path/'tiny'/'ledger.parquet')
     assert set(ledger.replicate) == {0} and {'val', 'test'} <= set(ledger.split)
-    assert set(ledger.updates.dropna()) == {TINY['updates']}
-    assert {'real', 'duplicate', 'oracle', 'noise'} <= set(ledger.arm)
+    updates = ledger.groupby('arm').updates.first().dropna()
+    assert updates.pop('longer') == 2*TINY['updates'] and set(updates) == {TINY['updates']}
+    assert {'real', 'oracle', 'pool-pretrained', 'add-800%', 'add:to-all:from-pool-800%'} <= set(updates.index)
     report = (tmp_path/'tiny'/'report.html').read_text(encoding='utf-8')
     assert '<img' in report and (tmp_path/'tiny'/'verdict.csv').exists()
