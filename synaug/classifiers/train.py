@@ -273,7 +273,7 @@ def save(trained, folder):
         best_update=trained.best_update,
         seconds=trained.seconds,
         updates=trained.updates,
-        seen=dict(hashes=sorted(trained.seen.hashes), groups=sorted(trained.seen.groups)),
+        seen=trained.seen.as_json(),
     )
     save_file({k: v.contiguous() for k, v in trained.model.state_dict().items()}, folder/'weights.tmp')
     (folder/'weights.tmp').rename(folder/'weights.safetensors')
@@ -293,6 +293,6 @@ def load(folder, device=None):
         history=pd.DataFrame(facts['history']),
         best_update=facts['best_update'],
         seconds=facts['seconds'],
-        seen=Seen(*(frozenset(facts['seen'][k]) for k in ('hashes', 'groups'))),
+        seen=Seen.from_json(facts['seen']),
         updates=facts['updates'],
     )

@@ -45,7 +45,7 @@ def _keep_classes(sets, fewest, source):
 
 def _without(s, keep):
     "The classes `keep` of one image set"
-    classes = tuple(np.array(s.classes)[keep])
+    classes = tuple(np.array(s.classes)[keep].tolist())
     if s.labels is None: return replace(s, classes=classes)
     y = s.labels[:, keep]
     stays = (y >= .5).any(1) | ~(s.labels >= .5).any(1)

@@ -391,9 +391,9 @@ _PLAIN = 'classes', 'channels', 'task', 'size', 'dtype', 'domains', 'labelled', 
 def settings_of(generator):
     "All of a generator but its weights, as json can write it"
     settings = {k: getattr(generator, k) for k in _PLAIN}
-    scaling, known = generator.scaling, generator.seen
+    scaling = generator.scaling
     settings |= dict(mean=scaling.mean.tolist(), sd=scaling.sd.tolist(), root=scaling.root)
-    settings |= dict(seen=dict(hashes=sorted(known.hashes), groups=sorted(known.groups)))
+    settings |= dict(seen=generator.seen.as_json())
     return settings | dict(losses=generator.losses.tolist())
 
 @patch
@@ -435,5 +435,5 @@ def load(folder, device=None):
         network=s['network'],
         objective=s['objective'],
         architecture=s['architecture'],
-        seen=Seen(*(frozenset(s['seen'][k]) for k in ('hashes', 'groups'))),
+        seen=Seen.from_json(s['seen']),
         losses=np.array(s['losses'], np.float32))
