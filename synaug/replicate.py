@@ -23,7 +23,7 @@ from .audits.audit import audit as audit_of
 from .audits.shortcut import shortcut, style_effects as effects_of
 from .classifiers import train as classifiers
 from .classifiers.adapt import adapted
-from .classifiers.pretrain import chosen_start, pretrain
+from .classifiers.pretrain import chosen_start, own_start, pretrain
 from .classifiers.train import Trained, train
 from .curation import curated
 from .data.images import Dataset, ImageSet
@@ -93,11 +93,16 @@ def _in_order(arms):
     if any(arm.needs_teacher for arm in regimes) and 'real' not in arms: regimes.insert(0, parse('real'))
     return regimes
 
-def _start_on_pool(pool, drawn, val, updates, views, seed, training):
-    "First weights learnt from the pool, under views of a strength, or as chosen on `val`"
-    if views == 'chosen': return chosen_start(pool, drawn, val, updates, seed=seed, **training)
+def _start_on_pool(start, pool, drawn, val, updates, views, seed, training):
+    "First weights learnt from the pool: `start`, if there is one; else under views of a strength, or chosen on `val`"
     network = {k: training[k] for k in ('network', 'device') if k in training}
+    if views == 'chosen' and start is None: start = chosen_start(pool, [drawn], val, updates, seed=seed, **training)
+    if start is not None: return own_start(start, drawn, seed, **network)
     return pretrain(pool, drawn, updates, seed=seed, views=views, **network)
+
+def _updates_of(arm, weights_updates):
+    "The updates of arms that start from weights, where they have a number of their own, as an argument of `train`"
+    return dict(updates=weights_updates) if arm.start == 'weights' and weights_updates else {}
 
 def _predicted(arm, model, shifts, splits, pool):
     """Probabilities by split, those of `shifts` for an arm that adapts under BatchNorm statistics of pool images of the
@@ -117,9 +122,11 @@ def run_arms(
     seed=0,
     pretraining=400,        # updates without labels of arms that start from the pool
     pool_views='strong',    # that these are learnt under; or 'chosen' on validation
+    pool_start=None,        # one that has been learnt, as `chosen_start` gives it; None: learnt here
     scored=None,            # name -> ImageSet that is predicted; None: `data.scored()`
     examiner=None,          # a classifier trained on every labelled image, for arms that need one
     weights=None,           # a `Trained`, or a `backbone` with pretrained=, for arms that start from weights
+    weights_updates=None,   # of these arms; None: as many as of the others
     progress=False,
     **training,             # further arguments of `train`, the same for every arm
 ):
@@ -133,7 +140,8 @@ def run_arms(
     for arm in tqdm(regimes, desc='arms', unit='arm', disable=not progress):
         teacher, before = trained.get('real'), []
         if arm.start == 'pool' and 'pool' not in starts:
-            starts['pool'] = _start_on_pool(pool, drawn, data.val, pretraining, pool_views, seed, training)
+            learnt = pretraining, pool_views, seed, training
+            starts['pool'] = _start_on_pool(pool_start, pool, drawn, data.val, *learnt)
         if arm.start == 'pool': before.append(starts['pool'])
         if arm.needs_teacher: before.append(teacher)
         for round in range(ROUNDS if arm.labels == 'sure' else 1):
@@ -141,7 +149,8 @@ def run_arms(
             kept = offered(arm, drawn, synthetic, teacher, seed)
             extra = partner(arm, drawn, data.train, kept, seed, pool, teacher, examiner)
             regime = arm if extra is not None else replace(arm, partner=None)
-            model = train(drawn, data.val, extra, regime, seed=seed, start=starts.get(arm.start), **training)
+            how = training | _updates_of(arm, weights_updates)
+            model = train(drawn, data.val, extra, regime, seed=seed, start=starts.get(arm.start), **how)
         said, trained[arm.name] = _predicted(arm, model, data.shifts, dict(val=data.val) | splits, pool)
         thresholds[arm.name] = choose_thresholds(data.val.labels, said['val'])
         probs[arm.name] = {name: said[name] for name in splits}

@@ -100,6 +100,7 @@ def lacking(arm, data, drawn, values):
     "Why the arm of this name cannot be had with these data and parameters; '' if it can"
     meant = parse(arm)
     domains = {OWN} if data.pool is None else set(data.pool.domain_names())
+    if meant.generator == 'unet-pseudo' and data.pool is None: return 'there is no pool to guess labels of'
     if meant.start == 'weights' and not values.get('pretrained'): return 'no weights are given'
     if meant.domain == 'all' and len(domains) < 2: return 'all images are of one domain'
     if meant.domain not in (None, 'all', *domains): return f'the pool has no images of the domain {meant.domain}'
@@ -131,17 +132,22 @@ def _seconds(do, few=2, many=8):
     return max(0, took(many) - took(few))/(many - few)
 
 def timed_steps(data, values):
-    "Seconds of one thread for a classifier's update and a generator's step"
+    """Seconds of one thread for a classifier's update, for one of arms that start from weights (0 without any), and for
+    a generator's step"""
     import torch
+    from synaug.classifiers.backbones import network_called
     from synaug.classifiers.train import train
     from synaug.generators.pixel import PixelGenerator
     drawn, threads = budget(data.train, values['labels_per_class'], seed=0), torch.get_num_threads()
     torch.set_num_threads(1)
     few = dict(batch_size=values['batch_size'], looks=1)
-    update = _seconds(lambda n: train(drawn, data.val[:64], updates=n, **few))
+    update, heavy = _seconds(lambda n: train(drawn, data.val[:64], updates=n, **few)), 0.
+    if values.get('pretrained'):
+        network = network_called(values['pretrained_network'])
+        heavy = _seconds(lambda n: train(drawn, data.val[:4], updates=n, network=network, **few), 1, 4)
     step = _seconds(lambda n: PixelGenerator.fit(drawn, steps=n, progress=False))
     torch.set_num_threads(threads)
-    return update, step
+    return update, heavy, step
 
 def _sampled(arms, n_real):
     "How many images must be drawn for these arms, over all ways of drawing"
@@ -150,20 +156,30 @@ def _sampled(arms, n_real):
         if arm.needs_synthetic: most[arm.samples] = max(most.get(arm.samples, 0), arm.n_extra(n_real))
     return sum(most.values())
 
-def minutes(search, data, update, step, workers):
-    """About how long a search takes, given the seconds of an update and a step. A generator's training step costs as
-    much as three passes over its 16 images; guidance takes two passes a sampling step"""
+def _start_updates(search):
+    "Updates that choosing a start on the pool takes, in those of arms; 256 views an update, three strengths, two draws"
+    values = search.study.parameters
+    if not any(parse(arm).start == 'pool' for arm in (*search.candidates, *search.beside)): return 0
+    return 3*values['pool_updates']*256/values['batch_size'] + 4*values['updates']
+
+def minutes(search, data, update, heavy, step, workers):
+    """About how long a search takes, given the seconds of `timed_steps`. A generator's training step costs as much as
+    three passes over its 16 images; guidance takes two passes a sampling step"""
     values, candidates = search.study.parameters, search.candidates
     n_real = len(budget(data.train, values['labels_per_class'], seed=0))
     rungs, fresh = schedule(candidates, search.trainings), search.study.replicates
-    trial = 6 + sum(parse(arm).length for arm in search.beside)
-    trained = sum((left + 1)*n for left, n in rungs) + trial*fresh
+    share = sum(parse(arm).start == 'weights' for arm in candidates)/len(candidates)
+    in_race = [sum(left*n for left, n in rungs), sum(n for _, n in rungs)]
+    beside = sum(parse(arm).length for arm in search.beside)
+    weighty = share*in_race[0] + 2*fresh*(share > 0)        # the winner without images, and the images on top of it
+    light = in_race[0] + in_race[1] + (6 + beside)*fresh - weighty
     drawn = fresh*_sampled(candidates, n_real)/2
     for left, n in rungs: drawn += n*_sampled(candidates, n_real)*left/len(candidates)
-    fitted = values['pool_steps'] + values['generator_steps']*(fresh + sum(n for _, n in rungs))
+    generators = len({parse(arm).generator for arm in candidates} - {None})
+    fitted = values['pool_steps'] + generators*values['generator_steps']*(fresh + in_race[1])
     passes = 2*values['sampling_steps']*drawn/(3*16)
-    seconds = trained*values['updates']*update + (fitted + passes)*step
-    return seconds/60/workers
+    seconds = (light*values['updates'] + _start_updates(search))*update + (fitted + passes)*step
+    return (seconds + weighty*values.get('pretrained_updates', 0)*heavy)/60/workers
 
 # %% ../../nbs/library/study/12_search.ipynb #c011
 def plan_sentences(search, left_out, estimate=None):
