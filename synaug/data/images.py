@@ -147,6 +147,8 @@ class Dataset:
     test: ImageSet
     pool: ImageSet | None = None
     shifts: dict = field(default_factory=dict)
+    unsplit: dict | None = None     # sets by name as the source gave them, where test was drawn from train
+    draw: int | None = None         # which of the repeated draws of splits this is; None: they stay
 
     def splits(self):
         "Name -> ImageSet of everything there is"
@@ -160,6 +162,14 @@ class Dataset:
     def fingerprint(self):
         "Short hash of all splits"
         return fingerprint(*self.splits().values())
+
+    def identity(self):
+        "Short hash of what the source holds: the same for every draw of its splits, where they are drawn repeatedly"
+        return self.fingerprint() if self.draw is None else fingerprint(*self.unsplit.values())
+
+    def test_per_train(self):
+        "Test images per training image where splits are drawn repeatedly; 0 where they stay"
+        return 0. if self.draw is None else len(self.test)/len(self.train)
 
     def check(self):
         "Itself, when sizes agree, classes can be learnt and nothing leaks. ImageError, LabelError, LeakError otherwise"
