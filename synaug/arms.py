@@ -64,6 +64,7 @@ def _fields():
     says |= {word: ('labels', word) for word in ('soft', 'shuffled', 'examined', 'confused')}
     says |= {word: ('batchnorm', word) for word in ('joint', 'shared', 'split')}
     says |= {'batch': ('reduction', 'batch'), 'of-mixture': ('of', 'mixture'), 'from-pool': ('start', 'pool')}
+    says['fill'] = 'fills', 'largest'
     return says | _TRAINING
 
 # %% ../nbs/library/04_arms.ipynb #c011b
@@ -82,7 +83,7 @@ def _valued(word):
     try: return field, kind(text)
     except ValueError: return None
 
-_SAMPLING = 'generator', 'guidance', 'autoguidance', 'edit', 'domain'       # fields: how samples are drawn
+_SAMPLING = 'generator', 'guidance', 'autoguidance', 'edit', 'domain', 'fills'      # fields: how samples are drawn
 
 # %% ../nbs/library/04_arms.ipynb #c012
 def _words_for(scheme):
@@ -96,6 +97,7 @@ def _words_for(scheme):
         batchnorm=partner and rule not in ('only', 'pretrain'),
         of=partner and rule == 'add',
     ) | dict.fromkeys((*_SAMPLING, 'curation'), synthetic)
+    takes['fills'] = rule == 'add' and partner in ('synthetic', 'duplicate')
     free = {field for field, _ in _TRAINING.values()} - set(_SCHEMES[scheme])
     takes |= dict.fromkeys(free, scheme != 'real')
     words = [word for word, (field, _) in _fields().items() if takes.get(field)]
@@ -155,6 +157,7 @@ class Arm:
     autoguidance: float | None = None   # the same, away from a weaker generator
     edit: float | None = None       # share of noise that labelled images are edited from; None: free samples
     domain: str | None = None       # that the samples look like, or 'all'
+    fills: str | None = None        # 'largest': extra images of rare classes only, up to that class; None: of all
     start: str | None = None        # 'pool' or 'weights': where the classifier starts from; None: at random
     length: float = 1.              # updates, as a multiple of the study's
     views: str | None = None        # classic augmentation; None: the recipe's
@@ -208,6 +211,7 @@ def needs_examiner(self: Arm):
 @patch(as_prop=True)
 def samples(self: Arm):
     "How its samples are drawn, as words in a fixed order: 'unet:guided-2:to-new'. None: as the study says, or none"
+    if not self.needs_synthetic: return None
     words = arm_words(self.name)
     sampling = [field for field in _SAMPLING if getattr(self, field) is not None]
     named = {(_valued(word) or _fields().get(word, ('', '')))[0]: word for word in words}
@@ -226,6 +230,7 @@ def _amount(name, scheme, words, per_cent):
     within = mixture or scheme == 'replace'
     if per_cent and 'partner' not in _SCHEMES[scheme]:
         raise ArmError(f'arm {name!r} does not exist: {scheme} takes no amount')
+    if per_cent and 'fill' in words: raise ArmError(f'arm {name!r} does not exist: fill is an amount already')
     share = float(per_cent or 100)/100
     if share == 0 or within and share >= 1:
         bounds = 'above 0' + ' and below 100'*within
@@ -261,7 +266,9 @@ def parse(name):
     _choose(name, f'there is no kind {scheme!r}', scheme, list(_SCHEMES))
     if words and not _words_for(scheme): raise ArmError(f'arm {name!r} does not exist: {scheme} takes no words')
     fields = dict(_field_of(name, scheme, word) for word in words)
-    if len(fields) < len(words) or 'partner' in fields and {*_SAMPLING, 'curation'} & set(fields):
+    clashes = dict(partner={*_SAMPLING, 'curation'}, fills={'curation', 'of'})
+    clash = any(field in fields and others & set(fields) for field, others in clashes.items())
+    if len(fields) < len(words) or clash:
         raise ArmError(f"arm {name!r} does not exist: of {', '.join(words)}, two decide the same")
     _check_values(name, fields)
     fields = dict(partner=None, rule='add') | _SCHEMES[scheme] | fields

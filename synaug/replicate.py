@@ -33,7 +33,7 @@ from .errors import ArmError, AuditError
 from .evaluation import choose_thresholds, score_splits
 from .generators import latent, lora, pixel, text_to_image
 from .outcome import save_predictions, save_rows
-from .partners import check_arm, check_given, of_generator, partner, partner_labels
+from .partners import check_arm, check_given, filling, of_generator, partner, partner_labels, with_amount
 from .store import cached, run_folder
 
 # %% ../nbs/library/09_replicate.ipynb #c006
@@ -132,7 +132,8 @@ def run_arms(
 ):
     """Train every arm and score it on validation, test and shift sets, or what is to be `scored`: a `Scored`.
     ArmError or BudgetError, before anything is trained, if an arm lacks what it needs"""
-    regimes, splits = _in_order(arms), data.scored() if scored is None else scored
+    regimes = [with_amount(arm, drawn) for arm in _in_order(arms)]
+    splits = data.scored() if scored is None else scored
     for arm in regimes:
         check_arm(arm, drawn, data.train, pool, data.shifts)
         check_given(arm, len(drawn), synthetic, examiner, weights)
@@ -275,10 +276,11 @@ def samples(
     lacks; GeneratorError for a domain that its generator does not know"""
     wanting = [arm for arm in map(parse, arms) if arm.needs_synthetic]
     draws = {arm.samples: drawn_how(arm, generators, guidance, weak) for arm in wanting}
-    made = {}
+    made, fills = {}, {arm.samples for arm in wanting if with_amount(arm, drawn).fills}
     for key, n in n_synthetic(arms, len(drawn), candidates).items():
         generator, told = draws[key]
         which = partner_labels(np.arange(len(drawn)), n, seed=self.seed)
+        if key in fills: which = filling(drawn, seed=self.seed)
         if 'edit' in told: told = told | dict(edit=(drawn[which], told['edit']))
         made[key] = generator.sample(drawn.labels[which], **settings | told, seed=self.seed, progress=self.progress)
     return made
@@ -350,8 +352,10 @@ def finish(
         save_predictions(folder, {k: s for k, s in self.data.scored().items() if k in predicted}, scored.probs)
     found = [t for t in [scored.rows, audit_rows(audits, effects), *rows] if len(t)]
     n_split = {name: len(s) for name, s in self.data.scored().items()}
-    all_rows, data = pd.concat(found, ignore_index=True), self.data.fingerprint()
-    return save_rows(self.out, all_rows, fingerprint=data, **facts, n_split=n_split)
+    all_rows, data = pd.concat(found, ignore_index=True), self.data.identity()
+    if self.data.draw is not None: facts = facts | dict(test_per_train=self.data.test_per_train())
+    sizes = dict(n_train=len(self.data.train), n_split=n_split)
+    return save_rows(self.out, all_rows, fingerprint=data, **facts, **sizes)
 
 # %% ../nbs/library/09_replicate.ipynb #c036
 def with_pool_controls(arms, drawn, pool):

@@ -12,7 +12,7 @@ import re
 
 from ..arms import arm_factors, arm_words
 from ..errors import LedgerError
-from .statistics import GAP, add_gaps, bca, holm, sign_flip, verdict
+from .statistics import GAP, add_gaps, holm, interval, p_value, test_per_train, verdict
 
 # %% ../../nbs/library/verdicts/05_claims.ipynb #c006
 def contrast(ledger, metric, split, arms, against=('real',)):
@@ -90,14 +90,15 @@ def check_claims(ledger, claims, metric='macro_ap', baseline='real', margin=.02,
     beyond = [d-np.nan_to_num(gain) for d, gain in zip(ds, table.gain)]    # of the gain that was claimed, if one was
     table['n'] = [len(d) for d in ds]
     table['difference'] = [d.mean() if len(d) else np.nan for d in ds]
-    table['low'], table['high'] = zip(*(bca(d, level) for d in ds))
-    table['p'] = [sign_flip(d) for d in beyond]
+    ratios = [test_per_train(ledger[ledger.metric == m]) for m in table.metric]
+    table['low'], table['high'] = zip(*(interval(d, level, ratio) for d, ratio in zip(ds, ratios)))
+    table['p'] = [p_value(d, ratio) for d, ratio in zip(beyond, ratios)]
     table['p_holm'] = holm(table.p)
     found = []
-    for d, c in zip(beyond, table.itertuples()):
+    for d, ratio, c in zip(beyond, ratios, table.itertuples()):
         words = _words(c.gain, c.split)
         within = margin if np.isnan(c.gain) else 1e-9
-        found.append(verdict(d, c.p_holm, within, level, alpha, words))
+        found.append(verdict(d, c.p_holm, within, level, alpha, words, ratio))
     table['verdict'] = found
     wanted = table.expects.where(table.gain.isna(), 'more')
     table['answer'] = [answer(v, e) for v, e in zip(table.verdict, wanted)]

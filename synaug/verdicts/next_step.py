@@ -14,7 +14,8 @@ from dataclasses import replace
 from ..arms import CONTROLS, Arm, arm_amount, is_control, parse, shuffled_twin
 from ..errors import ArmError
 from .claims import contrast
-from .statistics import bca, holm, replicates_needed, sign_flip, smallest_p, verdict, verdicts
+from .statistics import (
+    holm, interval, p_value, replicates_needed, smallest_p, test_per_train, verdict, verdicts)
 from .words import counted, listed
 
 # %% ../../nbs/library/verdicts/06_next_step.ipynb #c007
@@ -27,7 +28,8 @@ def is_step(name):
     "Whether an arm is something that one could do next, and no check of the trial"
     arm = read_arm(name)
     wrong = arm.partner in ('noise', 'shuffled') or arm.labels in ('shuffled', 'examined', 'confused')
-    return not wrong and (arm.partner, arm.rule) != ('duplicate', 'add')
+    repeats = (arm.partner, arm.rule, arm.fills) == ('duplicate', 'add', None)
+    return not wrong and not repeats
 
 _STEPS = {              # scheme -> what is done
     'pool-pretrained': 'pre-train the classifier on the unlabelled pool',
@@ -60,7 +62,8 @@ def step_words(name, labels=np.nan, per_class=np.nan):
         text = 'label more images' if np.isnan(labels) else f'label {labels:.0f} more images'
         return text if np.isnan(per_class) else f'{text} (about {per_class:.0f} per class)'
     if arm.partner == 'duplicate' and arm.rule != 'add': scheme = 'manifold-mixup'
-    return _STEPS.get(scheme, 'do as this arm does')
+    if scheme == 'duplicate': return 'repeat the images of rare classes, up to the largest'
+    return _STEPS.get(scheme, 'do as this arm does') + ' of rare classes, up to the largest'*bool(arm.fills)
 
 def needs(name):
     "What an arm takes besides the labelled images: a list of 'labels', 'a pool', 'weights', 'a generator', ..."
@@ -96,25 +99,29 @@ def _costs(rows, baseline, rate):
 
 # %% ../../nbs/library/verdicts/06_next_step.ipynb #c015
 def rival(name, table):
-    "The best arm of `table` (arm, difference) that an arm with synthetic images must beat; '' if only the baseline"
+    """The best arm of `table` (arm, difference) that an arm with synthetic images must beat: one that gains, or
+    'pool-pretrained' for an arm that starts from there; '' if only the baseline"""
     arm = read_arm(name)
     def may(name):
         other = read_arm(name)
         free = other.partner in (None, 'duplicate', 'pool') and is_step(name)
         return free and other.start in (None, 'pool', arm.start) and other.length <= arm.length
     better = table[table.arm.map(may) & (table.difference > 0)]
-    return better.loc[better.difference.idxmax(), 'arm'] if len(better) else ''
+    if len(better): return better.loc[better.difference.idxmax(), 'arm']
+    return 'pool-pretrained' if arm.start == 'pool' and 'pool-pretrained' in set(table.arm) else ''
 
 def _beside(rows, table, metric, split, margin, level, alpha):
     "The `table` of a point with `against, over, over_low, over_high, over_verdict`: arms with images and their rivals"
     against = [rival(arm, table) if read_arm(arm).needs_synthetic else '' for arm in table.arm]
     pairs = [(arm, other) for arm, other in zip(table.arm, against) if other]
     ds = [contrast(rows, metric, split, [arm], [other]) for arm, other in pairs]
-    p = holm([sign_flip(d) for d in ds])
+    ratio = test_per_train(rows)
+    p = holm([p_value(d, ratio) for d in ds])
     found = {}
     for (arm, other), d, corrected in zip(pairs, ds, p):
         mean = d.mean() if len(d) else np.nan
-        found[arm] = other, mean, *bca(d, level), verdict(d, corrected, margin, level, alpha)
+        said = verdict(d, corrected, margin, level, alpha, ratio=ratio)
+        found[arm] = other, mean, *interval(d, level, ratio), said
     nothing = '', np.nan, np.nan, np.nan, ''
     columns = ['against', 'over', 'over_low', 'over_high', 'over_verdict']
     beside = pd.DataFrame([found.get(arm, nothing) for arm in table.arm], columns=columns, index=table.index)
@@ -130,7 +137,7 @@ def twin(name, arms):
 
 def _with_twins(rows, table, judged, metric, split, level):
     "The `table` of a point with `twin, twin_gain, twin_low, twin_high`, and what labels add to that, with interval"
-    by_arm, found = judged.set_index('arm'), []
+    by_arm, found, ratio = judged.set_index('arm'), [], test_per_train(rows)
     for arm in table.arm:
         other = twin(arm, judged.arm)
         if not other:
@@ -138,7 +145,7 @@ def _with_twins(rows, table, judged, metric, split, level):
             continue
         d = contrast(rows, metric, split, [arm], [other])
         theirs = by_arm.loc[other, ['difference', 'low', 'high']]
-        found.append((other, *theirs, d.mean() if len(d) else np.nan, *bca(d, level)))
+        found.append((other, *theirs, d.mean() if len(d) else np.nan, *interval(d, level, ratio)))
     names = ['twin', 'twin_gain', 'twin_low', 'twin_high', 'labels_add', 'labels_low', 'labels_high']
     return pd.concat([table, pd.DataFrame(found, columns=names, index=table.index)], axis=1)
 
@@ -262,10 +269,10 @@ def _doubts(step, baseline):
 
 def _unable(table, alpha):
     "A sentence where too few replicates stand against too many arms for any claim"
-    n = int(table.n.max())
+    n, ratio = int(table.n.max()), test_per_train(table)
     for controls, what in (False, 'arms'), (True, 'controls'):
         comparisons = table.comparisons[table.control == controls].max()
-        if np.isnan(comparisons) or smallest_p(n, comparisons) < alpha: continue
+        if np.isnan(comparisons) or smallest_p(n, comparisons, ratio=ratio) < alpha: continue
         yield (f'With {counted(n, "replicate")}, nothing can be shown of {comparisons} {what}; '
                f'use at least {replicates_needed(comparisons, alpha)} replicates.')
 
@@ -287,7 +294,7 @@ def step_sentences(table, arms=(), baseline='real', margin=.02, rate=100, alpha=
     n = int(table.n.max()) if len(table) else 0
     untried = not_tried_sentence(arms) if len(arms) else []
     if n < 2:
-        needed = replicates_needed(max(table.comparisons, default=1), alpha)
+        needed = replicates_needed(max(table.comparisons, default=1), alpha, test_per_train(table))
         few = f'What to do next cannot be told from {counted(n, "replicate")}; use at least {needed}.'
         return [few, *untried]
     trained = _trained_out(table, baseline, margin)

@@ -12,31 +12,36 @@ from functools import lru_cache
 
 from ..arms import CONTROLS, is_control
 from ..errors import LedgerError, PlanError
-from .statistics import detectable_effect, detection_shifts, paired, replicates_needed, smallest_p
+from .statistics import (
+    detectable_effect, detection_shifts, paired, replicates_needed, smallest_p, test_per_train)
 
 # %% ../../nbs/library/verdicts/03_planning.ipynb #c006
 @lru_cache(maxsize=512)
-def _predictive_shifts(n, pilot, comparisons, alpha, level):
+def _predictive_shifts(n, pilot, comparisons, alpha, level, ratio):
     "Detection shifts of `n` replicates in units of the SD of a pilot"
-    shifts = detection_shifts(n, comparisons, alpha, level)
+    shifts = detection_shifts(n, comparisons, alpha, level, ratio=ratio)
     return shifts * np.sqrt((pilot - 1)/np.random.default_rng([1, pilot]).chisquare(pilot - 1, len(shifts)))
 
-def predictive_power(d, effect, n, comparisons=1, alpha=.05, level=.95):
+def predictive_power(d, effect, n, comparisons=1, alpha=.05, level=.95, ratio=0.):
     """Probability that `n` new replicates find a true `effect`, from pilot differences `d` (n0,); averaged over
-    what the pilot leaves open about their SD"""
-    if smallest_p(n, comparisons) >= alpha: return 0.
+    what the pilot leaves open about their SD. `ratio`: test images per training image of repeated splits"""
+    if smallest_p(n, comparisons, ratio=ratio) >= alpha: return 0.
     sd = np.std(d, ddof=1)
-    return float(np.mean(sd*_predictive_shifts(n, len(d), comparisons, alpha, level) < effect))
+    return float(np.mean(sd*_predictive_shifts(n, len(d), comparisons, alpha, level, ratio) < effect))
 
-def replicates_for(d, effect, comparisons=1, power=.8, alpha=.05, level=.95, most=10_000):
-    """Replicates needed to find a true `effect` with this predictive power, from pilot differences `d` (n0,).
-    PlanError for effects <= 0, fewer than 3 pilot replicates, or more than `most` needed"""
+_MANY = 1000        # repeated splits: more of them find nothing more
+
+def replicates_for(d, effect, comparisons=1, power=.8, alpha=.05, level=.95, most=10_000, ratio=0.):
+    """Replicates needed to find a true `effect` with this predictive power, from pilot differences `d` (n0,); inf where
+    no number of repeated splits will do. PlanError for effects <= 0, fewer than 3 pilot replicates, or more than `most`
+    needed"""
     d = np.asarray(d, float)
     if not effect > 0: raise PlanError(f'the effect to plan for must be above 0; found {effect}')
     if len(d) < 3:
         raise PlanError(f'a pilot needs at least 3 replicates to know how much differences vary; found {len(d)}')
-    enough = lambda n: predictive_power(d, effect, n, comparisons, alpha, level) >= power
-    low = high = replicates_needed(comparisons, alpha)
+    enough = lambda n: predictive_power(d, effect, n, comparisons, alpha, level, ratio) >= power
+    if ratio and not enough(_MANY): return np.inf
+    low = high = replicates_needed(comparisons, alpha, ratio)
     while not enough(high):
         low, high = high, 2*high
         if low > most:
@@ -73,14 +78,14 @@ def plan_study(
     for point, r in (rows.groupby(list(by), sort=False, dropna=False) if by else [((), rows)]):
         for arm, d in paired(r, metric, split, baseline).items():
             here = dict(arm=arm, d=d.dropna().to_numpy(), control=is_control(arm, controls))
-            found.append(dict(zip(by, point)) | here)
+            found.append(dict(zip(by, point)) | here | dict(ratio=test_per_train(r)))
     if not found: raise LedgerError(f'the ledger has no arm besides {baseline!r}: nothing to plan')
     table = pd.DataFrame(found)
     table['comparisons'] = table.groupby('control').arm.transform('size')
     table['n'] = table.d.map(len)
     table['sd'] = [np.std(d, ddof=1) if len(d) > 1 else np.nan for d in table.d]
-    per_arm = list(zip(table.d, table.comparisons))
-    table['replicates'] = [replicates_for(d, effect, m, power, alpha, level) for d, m in per_arm]
-    table['detectable'] = [detectable_effect(d, m, power, alpha, level) for d, m in per_arm]
-    table['power'] = [predictive_power(d, effect, len(d), m, alpha, level) for d, m in per_arm]
+    per_arm = list(zip(table.d, table.comparisons, table.ratio))
+    table['replicates'] = [replicates_for(d, effect, m, power, alpha, level, ratio=r) for d, m, r in per_arm]
+    table['detectable'] = [detectable_effect(d, m, power, alpha, level, r) for d, m, r in per_arm]
+    table['power'] = [predictive_power(d, effect, len(d), m, alpha, level, r) for d, m, r in per_arm]
     return table[[*by, 'arm', 'comparisons', 'n', 'sd', 'detectable', 'power', 'replicates']]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ..arms import CONTROLS, arm_kind, compose, parse, shuffled_twin
 from ..errors import ArmError, LedgerError
-from .statistics import bca, paired
+from .statistics import interval, paired, test_per_train
 from .words import counted
 
 # %% ../../nbs/library/verdicts/08_race.ipynb #c008
@@ -45,13 +45,13 @@ def schedule(candidates, trainings):
 def standings(rows, arms, metric='macro_ap', split='val', baseline='real', level=.95):
     """Table `arm, family, n, difference, low, high` of `arms` against the baseline, the best first; no interval below 4
     replicates. LedgerError for an arm that was not scored"""
-    d = paired(rows, metric, split, baseline)
+    d, ratio = paired(rows, metric, split, baseline), test_per_train(rows)
     missing = [arm for arm in arms if arm not in d or d[arm].isna().all()]
     if missing: raise LedgerError(f'candidate {missing[0]} has no {metric} on {split}')
     found = []
     for arm in arms:
         differences = d[arm].dropna().to_numpy()
-        low, high = bca(differences, level) if len(differences) >= 4 else (math.nan, math.nan)
+        low, high = interval(differences, level, ratio) if len(differences) >= 4 else (math.nan, math.nan)
         one = dict(arm=arm, family=family(arm), n=len(differences), difference=differences.mean())
         found.append(one | dict(low=low, high=high))
     return pd.DataFrame(found).sort_values('difference', ascending=False, ignore_index=True)

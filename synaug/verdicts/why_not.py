@@ -15,7 +15,7 @@ from ..arms import Arm, arm_amount, arm_kind
 from ..errors import LedgerError
 from .claims import contrast
 from .next_step import confirmed, needs, read_arm
-from .statistics import bca
+from .statistics import interval, test_per_train
 from .words import listed
 
 # %% ../../nbs/library/verdicts/07_why_not.ipynb #c007
@@ -57,7 +57,8 @@ def look_sentence(ledger, arm, level=.95):
     wide = rows.pivot(index='replicate', columns='split', values='value').reindex(columns=['samples', 'baseline'])
     wide = wide.dropna()
     if not len(wide): return []
-    more, (low, high) = (wide.samples - wide.baseline).mean(), bca(wide.samples - wide.baseline, level)
+    more = (wide.samples - wide.baseline).mean()
+    low, high = interval(wide.samples - wide.baseline, level, test_per_train(rows))
     says = 'is not shown to read the look'
     if low > 0: says = 'reads the look'
     return [f'Its classifier {says}: given that of samples, real images change their probabilities by '
@@ -88,14 +89,15 @@ def taken_apart(ledger, arm, metric='macro_ap', split='test', baseline='real', l
     found = []
     for what, name in (apart(arm, rows.arm.unique()) | dict(images=arm)).items():
         d = contrast(rows, metric, split, [name], [baseline])
-        found.append((what, name, len(d), d.mean() if len(d) else np.nan, *bca(d, level)))
+        ends = interval(d, level, test_per_train(rows))
+        found.append((what, name, len(d), d.mean() if len(d) else np.nan, *ends))
     return pd.DataFrame(found, columns=['what', 'arm', 'n', 'difference', 'low', 'high'])
 
 # %% ../../nbs/library/verdicts/07_why_not.ipynb #c015
 def _change(rows, metric, split, arm, against, level):
     "Mean, low and high of the paired difference of two arms"
     d = contrast(rows, metric, split, [arm], [against])
-    return (d.mean() if len(d) else np.nan), *bca(d, level)
+    return (d.mean() if len(d) else np.nan), *interval(d, level, test_per_train(rows))
 
 def weak_link(ledger, arm, metric='macro_ap', split='test', baseline='real', level=.95):
     "'labels' or 'images', whichever loses more of the oracle's gain; '' if the arms that tell were not run or cannot"
@@ -190,7 +192,8 @@ def budget_gains(ledger, by, arm, metric='macro_ap', split='test', baseline='rea
         scores = here[(here.metric == metric) & (here.split == split)]
         d = contrast(scores, metric, split, [arm], [baseline])
         kept = links(here, arm).set_index('link').kept.get('labels', np.nan)
-        found.append((budget, len(d), d.mean() if len(d) else np.nan, *bca(d, level), kept))
+        ends = interval(d, level, test_per_train(scores))
+        found.append((budget, len(d), d.mean() if len(d) else np.nan, *ends, kept))
     return pd.DataFrame(found, columns=['budget', 'n', 'difference', 'low', 'high', 'kept'])
 
 def budget_sentence(ledger, by, arm, metric='macro_ap', split='test', baseline='real', level=.95):
@@ -201,7 +204,7 @@ def budget_sentence(ledger, by, arm, metric='macro_ap', split='test', baseline='
     gains = rows.pivot(index='replicate', columns=[by, 'arm'], values='value')
     d = (gains[most.budget][arm] - gains[most.budget][baseline])
     d = (d - gains[least.budget][arm] + gains[least.budget][baseline]).dropna().to_numpy()
-    low, high = bca(d, level)
+    low, high = interval(d, level, test_per_train(rows))
     says = 'the gain is not shown to follow'
     if low > 0: says = 'the gain follows; a still larger budget may gain more'
     if high < 0: says = 'and the gain falls'

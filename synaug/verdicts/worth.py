@@ -12,9 +12,9 @@ import pandas as pd
 from scipy.optimize import isotonic_regression
 from scipy.stats import norm, t as student_t
 
-from ..arms import CONTROLS, arm_amount, arm_kind, is_control
+from ..arms import CONTROLS, arm_amount, arm_kind, arm_words, is_control
 from ..errors import LedgerError
-from .statistics import bca, paired
+from .statistics import interval, paired, test_per_train, widened
 
 # %% ../../nbs/library/verdicts/04_worth.ipynb #c007
 def learning_curve(ledger, metric='macro_f1', split='test', baseline='real'):
@@ -52,6 +52,12 @@ def _resampled_means(rows, n_boot, seed):
     return np.random.default_rng([seed, n]).multinomial(n, np.full(n, 1/n), size=n_boot) @ rows / n
 
 # %% ../../nbs/library/verdicts/04_worth.ipynb #c009
+def _extra_per_real(rows, arm):
+    "Extra images of an arm per real one: as its name says, or as its rows count them where it fills rare classes"
+    if 'fill' not in arm_words(arm): return arm_amount(arm)
+    counted = rows[rows.arm == arm].reindex(columns=['n_extra', 'n_real'])
+    return (counted.n_extra/counted.n_real).mean()
+
 def exchange_rate(ledger, metric='macro_f1', split='test', baseline='real', level=.95, controls=CONTROLS, n_boot=2000,
                   seed=0):
     """Table `arm, amount, n, gain, rate, low, high, most`: real images that one extra image of an arm is worth. `rate`,
@@ -60,13 +66,14 @@ def exchange_rate(ledger, metric='macro_f1', split='test', baseline='real', leve
     curve, d = learning_curve(ledger, metric, split, baseline), paired(ledger, metric, split, baseline)
     arms = [a for a in d if not is_control(a, controls)]
     if not arms: raise LedgerError(f'no arm to exchange: {metric} on {split} has only {baseline} and controls')
-    amounts = curve.columns.to_numpy(float)
+    amounts, rows = curve.columns.to_numpy(float), ledger[(ledger.metric == metric) & (ledger.split == split)]
     found = []
     for arm in arms:
-        both, amount = curve.assign(arm=d[arm]).dropna().to_numpy(), arm_amount(arm)
+        both, amount = curve.assign(arm=d[arm]).dropna().to_numpy(), _extra_per_real(rows, arm)
         n = len(both)
         if n < 2: raise LedgerError(f'an interval needs 2 replicates with {arm} and all oracle arms; found {n}')
-        rates = [worth(m[-1], amounts, m[:-1])/amount for m in _resampled_means(both, n_boot, seed)]
+        drawn = _resampled_means(widened(both, test_per_train(rows)), n_boot, seed)
+        rates = [worth(m[-1], amounts, m[:-1])/amount for m in drawn]
         low, high = expanded_quantiles(rates, n, level)
         gain = both[:, -1].mean()
         rate = worth(gain, amounts, both[:, :-1].mean(0))/amount
@@ -99,12 +106,12 @@ def label_efficiency(ledger, by, metric='macro_f1', split='test', baseline='real
             'a curve over labels needs 2')
     curve = alone.pivot(index='replicate', columns=by, values='value')[labels.index]
     equal = lambda score, means: float(np.exp(np.interp(score, isotonic_regression(means).x, np.log(labels))))
-    found = []
+    found, ratio = [], test_per_train(rows)
     for (arm, point), r in rows.groupby(['arm', by], sort=False):
         both = curve.assign(arm=r.set_index('replicate').value).dropna().to_numpy()
         n, scores = len(both), both[:, -1]
-        low, high = bca(scores, level)
-        drawn = [equal(m[-1], m[:-1]) for m in _resampled_means(both, n_boot, seed)]
+        low, high = interval(scores, level, ratio)
+        drawn = [equal(m[-1], m[:-1]) for m in _resampled_means(widened(both, ratio), n_boot, seed)]
         equal_low, equal_high = expanded_quantiles(drawn, n, level)
         found.append(dict(arm=arm, labels=labels[point], n=n, score=scores.mean(), low=low, high=high,
                           equal=equal(scores.mean(), both[:, :-1].mean(0)), equal_low=equal_low, equal_high=equal_high,
