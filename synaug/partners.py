@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['partner_labels', 'duplicates', 'noise_images', 'oracle_images', 'shuffled', 'filling', 'with_amount', 'pool_images',
            'rounded', 'soft_labels', 'examined', 'sureness', 'sure_images', 'of_generator', 'confused', 'check_arm',
-           'check_given', 'partner']
+           'check_given', 'within_budget', 'partner']
 
 # %% ../nbs/library/05_partners.ipynb #c003
 import numpy as np
 from dataclasses import replace
 
+from .arms import parse
 from .data.seen import image_hashes, seen
 from .errors import ArmError, BudgetError
 
@@ -180,6 +181,14 @@ def check_given(arm, n_real, synthetic=None, examiner=None, weights=None):
         raise ArmError(f'{lacks} a classifier trained on every labelled image; give it as examiner')
     if arm.start == 'weights' and weights is None:
         raise ArmError(f'{lacks} first weights; give them as weights: a Trained, or a backbone with pretrained=')
+
+# %% ../nbs/library/05_partners.ipynb #b002
+def within_budget(arms, drawn, train):
+    "The names `arms` without those that need other labelled images than `drawn`, where that is all of `train`; told"
+    if len(drawn) < len(train): return list(arms)
+    beyond = [arm for arm in arms if parse(arm).partner in ('oracle', 'shuffled')]
+    if beyond: print(f'{", ".join(beyond)}: left out, as all {len(train)} labelled training images are drawn')
+    return [arm for arm in arms if arm not in beyond]
 
 # %% ../nbs/library/05_partners.ipynb #c017
 def _images(arm, drawn, train, synthetic, seed, pool):

@@ -18,7 +18,7 @@ from ..arms import arm_amount, arm_kind, is_control
 from ..errors import LedgerError
 from .style import (
     THEME, arm_style, as_text, difference_axis, margin_band, mean_mark, replicates_of, signed, titled_figure)
-from ..verdicts.statistics import GAP, add_gaps, bca, gaps, paired
+from ..verdicts.statistics import GAP, add_gaps, gaps, interval, paired, test_per_train
 from ..verdicts.words import listed, metric_name
 from ..verdicts.worth import exchange_rate, label_efficiency, label_sentence, learning_curve, monotone
 
@@ -39,6 +39,7 @@ def val_vs_test(ledger, metric='macro_f1', split='test', level=.95):
     diagonal"""
     wide = _wide(ledger, metric, ('val', split))
     styles, means = arm_style(wide.index.unique('arm')), wide.groupby('arm').mean()
+    ratio = test_per_train(ledger)
     lower = int((means[split] < means.val).sum())
     share = f'All {lower}' if lower == len(means) else f'{lower or "None"} of the {len(means)}'
     replicates = replicates_of(wide.groupby('arm').size())
@@ -50,8 +51,8 @@ def val_vs_test(ledger, metric='macro_f1', split='test', level=.95):
         points = wide.loc[arm]
         x, y = points.val.mean(), points[split].mean()
         ax.plot(points.val, points[split], ls='', ms=3.5, alpha=.3, mew=0, **style)
-        ax.plot(bca(points.val, level), [y, y], color=style['color'], lw=1.2)
-        ax.plot([x, x], bca(points[split], level), color=style['color'], lw=1.2)
+        ax.plot(interval(points.val, level, ratio), [y, y], color=style['color'], lw=1.2)
+        ax.plot([x, x], interval(points[split], level, ratio), color=style['color'], lw=1.2)
         mean_mark(ax, x, y, arm, style)
     low, high = min(ax.get_xlim()[0], ax.get_ylim()[0]), max(ax.get_xlim()[1], ax.get_ylim()[1])
     ax.axline((low, low), slope=1, color='.6', lw=1, ls='--', zorder=0)
@@ -239,7 +240,7 @@ def gap_plot(ledger, metric='macro_f1', baseline='real', margin=.02, level=.95):
     ax.axvline(wide[baseline].mean(), color='k', ls='--', lw=1, zorder=0)
     for y, (arm, style) in enumerate(styles.items()):
         ax.plot(wide[arm], np.full(len(wide[arm]), y), ls='', ms=4, alpha=.3, mew=0, **style)
-        ax.plot(bca(wide[arm], level), [y, y], color=style['color'], lw=2.2)
+        ax.plot(interval(wide[arm], level, test_per_train(ledger)), [y, y], color=style['color'], lw=2.2)
         mean_mark(ax, wide[arm].mean(), y, arm, style)
         if arm not in change.index: continue
         c = change.loc[arm]
@@ -266,7 +267,8 @@ def class_effects(ledger, split='test', classes=None, baseline='real', level=.95
     effects = {c: paired(rows, f'f1:{c}', split, baseline) for c in classes}
     arms = [a for a in arm_style(rows.arm) if a != baseline]
     mean = pd.DataFrame({c: d.mean() for c, d in effects.items()}).T[arms]
-    intervals = np.array([[bca(effects[c][a].dropna(), level) for a in arms] for c in classes])
+    ratio = test_per_train(rows)
+    intervals = np.array([[interval(effects[c][a].dropna(), level, ratio) for a in arms] for c in classes])
     sure = (intervals[..., 0] > 0) | (intervals[..., 1] < 0)
     base = rows[rows.arm == baseline].groupby('metric').value.mean()
     counts = [effects[c][a].count() for c in classes for a in arms]
@@ -323,13 +325,13 @@ def frequency_plot(ledger, frequency, split='test', baseline='real'):
     return fig
 
 # %% ../../nbs/library/plots/03_study.ipynb #c043
-def _oracle_curve(ax, curve, style, level):
+def _oracle_curve(ax, curve, style, level, ratio):
     "Gains of the oracle arms with intervals, and the monotone curve through them"
     amounts = curve.columns.to_numpy(float)
     x, fit = np.linspace(0, amounts[-1], 200), monotone(curve.mean().to_numpy())
     ax.plot(x, np.interp(np.log1p(x), np.log1p([0, *amounts]), fit), color=style['color'], lw=1.6)
     for amount in amounts:
-        ax.plot([amount]*2, bca(curve[amount], level), color=style['color'], lw=1.2)
+        ax.plot([amount]*2, interval(curve[amount], level, ratio), color=style['color'], lw=1.2)
         mean_mark(ax, amount, curve[amount].mean(), 'oracle', style)
 
 def _rate_line(ax, y, r, style, most):
@@ -358,7 +360,7 @@ def exchange_plot(ledger, metric='macro_f1', split='test', baseline='real', leve
         'mean and interval; an arrow where the curve ends before the interval does.')
     ax, below = fig.subplots(2, 1, sharex=True, height_ratios=[3, .35*len(rates) + .25])
     ax.axhline(0, color='.4', lw=1, zorder=0)
-    _oracle_curve(ax, curve, styles['oracle'], level)
+    _oracle_curve(ax, curve, styles['oracle'], level, test_per_train(ledger))
     ax.plot(0, 0, ls='', ms=7, color='k', marker='o')
     ax.annotate(baseline, (0, 0), xytext=(6, -11), textcoords='offset points', fontsize=8)
     for y, r in enumerate(rates.loc[arms].itertuples()):

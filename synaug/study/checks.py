@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Formatter
 
 from ..arms import parse
-from ..data.splits import budget, with_domains, with_hidden_labels
+from ..data.splits import budget, read_budget, with_domains, with_hidden_labels
 from ..errors import ArmError, BudgetError, CurationError, GeneratorError, SourceError, StudyError
 from .notebook import nearest
 
@@ -29,8 +29,7 @@ _above_0 = _number(lambda v: v > 0, 'above 0')
 _from_0 = _number(lambda v: v >= 0, '0 or more')
 _from_1 = _number(lambda v: v >= 1, 'at least 1')
 
-def _per_class(name, value):
-    if not value >= 1: raise BudgetError(f'{name}={value}: the number of labelled images per class must be at least 1')
+def _per_class(name, value): read_budget(value)
 
 # %% ../../nbs/library/study/02_checks.ipynb #c011
 def _network(name, value):
@@ -165,16 +164,17 @@ def check_arms(names, baseline, words):
             raise ArmError(f'arm {arm.name}: the notebook makes no images of a generator {arm.generator}')
 
 # %% ../../nbs/library/study/02_checks.ipynb #c025
-_BUDGETS = 'labels_per_class', 'labels'            # a number per class; that, or a share
+_BUDGETS = 'labels_per_class', 'labels'            # a number per class, a share, or all
 
-def _check_draw(data, values):
+def _check_draw(data, values, replicate=0):
     "BudgetError or ArmError unless the budget, and what the arms need of the data, are there"
-    from synaug.partners import check_arm
+    from synaug.partners import check_arm, within_budget
     given = [values[name] for name in _BUDGETS if name in values]
     if not given: return
-    drawn = budget(data.train, given[0], seed=0)
+    drawn, arms = budget(data.train, given[0], seed=replicate), values.get('arms', [])
     pool = data.pool if values.get('use_pool', True) else None
-    for name in values.get('arms', []): check_arm(parse(name), drawn, data.train, pool)
+    if 'labels_per_class' in values: arms = within_budget(arms, drawn, data.train)
+    for name in arms: check_arm(parse(name), drawn, data.train, pool)
 
 def _check_fit(data, values):
     "LossError or BackboneError unless the loss can use these labels, and the network these images"
@@ -199,26 +199,38 @@ def _arguments(values):
     if 'split_by' in values: found['split'] = values['split_by'] or None
     return found
 
-_PREPARED = 'hidden_labels', 'domain_share'         # what is done to data that were read
+_PREPARED = 'hidden_labels', 'domain_share', 'repeated_splits'         # what is done to data that were read
 
-def data_of(values):
-    "The data that a notebook with these parameters uses: labels hidden, or domains moved to the pool, as they say"
-    from synaug.data.sources import load
-    data = load(**_arguments(values))
+def _prepared(data, values, replicate=0):
+    "Loaded data as a notebook prepares them: splits drawn for the replicate, labels hidden, domains moved to the pool"
+    from synaug.data.sources import redrawn
+    if values.get('repeated_splits'): data = redrawn(data, replicate)
     if values.get('hidden_labels'): data = with_hidden_labels(data)
     share = values.get('domain_share')
     return with_domains(data, share) if share else data
 
+def data_of(values):
+    "The data that a notebook with these parameters uses, as its first replicate prepares them"
+    from synaug.data.sources import load
+    return _prepared(load(**_arguments(values)), values)
+
 def check_data(study):
-    """Load the data of every grid point of a `Study` and draw replicate 0's budget; source -> fingerprint.
-    SourceError, ImageError, LabelError, LeakError, BudgetError, ArmError, LossError, BackboneError"""
+    """Load the data of every grid point of a `Study` and draw its budget, of every replicate where splits are drawn
+    anew; source -> fingerprint. SourceError, ImageError, LabelError, LeakError, BudgetError, ArmError, LossError,
+    BackboneError"""
+    from synaug.data.sources import load
     loaded = {}
     for point in study.points():
         values = study.parameters | point
         if 'source' not in values: continue
         prepared = {name: values[name] for name in _PREPARED if values.get(name)}
         key = repr(_arguments(values) | prepared)
-        if key not in loaded: loaded[key] = data_of(values)
-        _check_draw(loaded[key], values)
-        _check_fit(loaded[key], values)
-    return {key: data.fingerprint() for key, data in loaded.items()}
+        if key not in loaded:
+            data = load(**_arguments(values))
+            loaded[key] = data, _prepared(data, values)
+        data, first = loaded[key]
+        _check_draw(first, values)
+        _check_fit(first, values)
+        if first.draw is None: continue
+        for r in range(1, study.replicates): _check_draw(_prepared(data, values, r), values, r)
+    return {key: first.fingerprint() for key, (_, first) in loaded.items()}

@@ -28,9 +28,11 @@ _KINDS = {
     dict: 'a mapping',
 }
 
+def _is_budget(name, default): return name in ('labels_per_class', 'labels') and isinstance(default, str)
+
 def _as_kind(name, value, default):
     "`value` with the type of `default`. StudyError if it is something else"
-    if default is None: return value
+    if default is None or _is_budget(name, default) and type(value) is int: return value
     if isinstance(default, (list, tuple)) and isinstance(value, (list, tuple)):
         same = len({type(d) for d in default}) == 1
         return [_as_kind(name, v, default[0]) if same else v for v in value]
@@ -42,6 +44,7 @@ def _as_kind(name, value, default):
 
 def _from_text(name, text, default):
     "The value that `text` means for a parameter with this default; a list may go without brackets"
+    if _is_budget(name, default) and text.isdecimal(): return int(text)
     if isinstance(default, str): return text
     if isinstance(default, (list, tuple)) and not text.lstrip().startswith('['): text = f'[{text}]'
     try: return yaml.safe_load(text)

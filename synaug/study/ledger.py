@@ -29,8 +29,18 @@ def _plain(value):
     "A parameter as a column can hold it"
     return value if value is None or isinstance(value, (str, int, float)) else json.dumps(value)
 
+def _check_one_data_set(out, ledger, by):
+    "StudyError if runs at one point of the grid had different images, however these were split"
+    known = ledger.dropna(subset='fingerprint')
+    for _, rows in known.groupby(by, sort=False) if by else [((), known)]:
+        found = rows.fingerprint.unique()
+        if len(found) > 1:
+            raise StudyError(f'{out}: its runs had different images (fingerprints {", ".join(map(str, found))}), which '
+                             'no verdict may mix; the source was changed: run the study again in another folder')
+
 def collect(out):
-    "The ledger: rows of all finished runs of the study in folder `out`, in the order of the plan"
+    """The ledger: rows of all finished runs of the study in folder `out`, in the order of the plan. StudyError if runs
+    had different data sets"""
     settings = read_settings(out)
     tables = []
     for name, point in settings['runs'].items():
@@ -43,7 +53,12 @@ def collect(out):
         first = ['study', 'replicate', *ROW, *FACTS, 'version', *values]
         tables.append(rows.reindex(columns=first + [c for c in rows if c not in first]))
     if not tables: raise StudyError(f'{out}: no run of this study is finished yet')
-    return pd.concat(tables, ignore_index=True)
+    ledger = pd.concat(tables, ignore_index=True)
+    for name in ledger.columns[ledger.dtypes == object]:
+        kinds = set(map(type, ledger[name].dropna()))
+        if len(kinds) > 1: ledger[name] = ledger[name].map(str, na_action='ignore')         # such as 20 and 'all'
+    _check_one_data_set(out, ledger, varied(settings) if 'grid' in settings else [])
+    return ledger
 
 # %% ../../nbs/library/study/04_ledger.ipynb #c010
 def varied(settings):

@@ -24,7 +24,7 @@ from .ledger import comparable, main_split, next_steps, read_settings, read_verd
 from ..verdicts.claims import check_claims, testable
 from ..verdicts.next_step import confirmed, cost_words, not_tried_sentence, step_sentences, step_words
 from ..verdicts.planning import plan_study
-from ..verdicts.words import metric_name, summary_sentences
+from ..verdicts.words import metric_name, scope_sentence, summary_sentences
 from ..verdicts.worth import exchange_rate, exchange_sentence
 
 # %% ../../nbs/library/study/10_report.ipynb #c005
@@ -286,6 +286,8 @@ def verdict_table(self: Report):
     elif self.compared: text += f'. {alone}'
     else: text += '.'
     say(text)
+    scope = scope_sentence(self.ledger, self.main)
+    if scope and self.compared: say(scope)
     self.each_point(self._verdicts_at)
     say('All splits and metrics are in `verdict.csv`, all single numbers in `ledger.parquet`.')
 

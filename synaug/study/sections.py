@@ -391,6 +391,7 @@ def glossary(self: Report):
 - **control**: an arm that is there to check the study. *duplicate* repeats the real images, *noise* adds
   noise images, *shuffled-labels* adds real images under wrong labels (none of these should help),
   *manifold-mixup* mixes the real images with each other, *oracle* adds real images (it should help).
-- **replicate**: labelled subset, generator and classifier drawn anew. Verdicts hold for this data set,
-  budget and classifier.
+- **replicate**: labelled subset, generator and classifier drawn anew, and the splits as well where the source
+  gives no test set. Then a corrected t-test (Nadeau & Bengio 2003), which knows that replicates share images,
+  stands for interval and test. Verdicts hold for this data set, budget and classifier.
 """)

@@ -218,7 +218,7 @@ def budget_sentence(ledger, by, arm, metric='macro_ap', split='test', baseline='
 def failing(table, arms):
     """The arm with synthetic images of a table from `steps` that is asked why it does not help: the best, or the best
     that `arms` take apart; '' if one is shown to help, or none was run"""
-    images = table[table.arm.map(lambda arm: 'a generator' in needs(arm))]
+    images = table[table.arm.map(lambda arm: 'a generator' in needs(arm)).astype(bool)]
     good = images[(images.verdict == 'helps') & ((images.against == '') | (images.over_verdict == 'helps'))]
     if len(good) or not len(images): return ''
     told = [arm for arm in images.arm if {'confused', 'examined'} & set(apart(arm, arms))]
