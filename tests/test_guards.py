@@ -17,6 +17,7 @@ from unittest.mock import Mock, patch
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import synaug
 import torch
@@ -32,12 +33,12 @@ from synaug.data.images import Dataset, ImageSet, concat
 from synaug.data.seen import check_leaks, check_unseen, image_hashes, seen
 from synaug.data.simulate import simulate
 from synaug.data.splits import budget
-from synaug.errors import ArmError, BudgetError, LeakError, ScoreError, SourceError, StudyError
+from synaug.errors import ArmError, BudgetError, LabelError, LeakError, ScoreError, SourceError, StudyError
 from synaug.evaluation import score_splits
 from synaug.generators import pixel
 from synaug.partners import oracle_images, partner
 from synaug.store import cached
-from synaug.study import checks
+from synaug.study import checks, ledger
 from synaug.study.file import read_study, shipped
 
 matplotlib.use('Agg')
@@ -341,6 +342,25 @@ def cache_of_other_data():
         return made == ['a', 'b', 'a']
 
 
+def pool_of_another_split():
+    "What learnt the pool of one replicate, which holds test images of another, is not scored there"
+    whole = replace(DATA, pool=None, shifts={}, unsplit=dict(train=concat(DATA.train, DATA.val, DATA.test)))
+    first, second = (sources.redrawn(whole, seed) for seed in (0, 1))
+    return refused(LeakError, 'images of', lambda: check_unseen(seen(first.train.unlabelled()), **second.scored()))
+
+
+def class_too_rare_to_split():
+    labels = DATA.train.labels.copy()
+    labels[3:, 0] = 0
+    whole = replace(DATA, unsplit=dict(train=replace(DATA.train, labels=labels)))
+    return refused(LabelError, 'repeated splits need', lambda: sources.redrawn(whole))
+
+
+def ledger_of_two_data_sets():
+    rows = pd.DataFrame(dict(arm='real', fingerprint=['a', 'b']))
+    return refused(StudyError, 'different images', lambda: ledger._check_one_data_set('out', rows, []))
+
+
 def diverged_classifier():
     "NaN probabilities are never scored as 0 or skipped"
     labels, probs = np.eye(3), np.full((3, 3), .3)
@@ -400,7 +420,7 @@ GUARDS = [
     (classifier_of_joined_leaky_samples, [(concat, instead('Seen().union(*origins) if origins else None', 'None'))]),
     (generator_read_from_disk, [(pixel.load, instead(SEEN_OF.format('s'), 'Seen()'))]),
     (classifier_read_from_disk, [(training.load, instead(SEEN_OF.format('facts'), 'Seen()'))]),
-    (budget_beyond_a_class, [(budget, never('labels_per_class < 1 or short'))]),
+    (budget_beyond_a_class, [(budget, never('len(short) > 0'))]),
     (oracle_is_new, [
         (oracle_images, instead('~np.isin(image_hashes(train.images), image_hashes(drawn.images))',
                                 'np.ones(len(train), bool)'))]),
@@ -414,6 +434,9 @@ GUARDS = [
                         'first_weights(network, real, seed + (partner is not None), start)'))]),
     (baseline_missing, [(checks.check_arms, never('baseline not in names'))]),
     (unknown_arm, [(checks.check_arms, instead('parse(name)', "parse('real')"))]),
+    (pool_of_another_split, [(check_unseen, never('len(same)'))]),
+    (class_too_rare_to_split, [(sources.redrawn, never('len(few) > 0'))]),
+    (ledger_of_two_data_sets, [(ledger._check_one_data_set, never('len(found) > 1'))]),
     (cache_of_other_data, [(cached, instead('identity', '0'))]),
     (diverged_classifier, [(evaluation._check_scorable, never('bad.any()'))]),
     (pickle_in_a_source, [(npz._arrays, instead('False', 'True'))])]

@@ -206,7 +206,7 @@ def redrawn(data, seed=0):
     set is given. LabelError for a class of fewer than `FEWEST` images; LeakError for fewer than 3 groups"""
     if data.unsplit is None: return data
     few = {c: int(n) for c, n in data.unsplit['train'].counts().items() if n < FEWEST}
-    if few:
+    if len(few) > 0:
         found = ', '.join(f'{c} has {n}' for c, n in few.items())
         raise LabelError(f'{data.name}: repeated splits need {FEWEST} images of every class, but {found}; '
                          'add images, leave the class out, or give a split (a folder or a column of train, val, test)')

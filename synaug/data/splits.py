@@ -57,7 +57,7 @@ def budget(s, labels_per_class='', seed=0):
     strata, names = _strata(s)
     have = strata.sum(0)
     short = [f'{n} has {h}' for n, h in zip(names, have) if h < meant and n != 'no label']
-    if short:
+    if len(short) > 0:
         raise BudgetError(f'labels_per_class={meant}: every class needs that many training images, '
                           f'but {", ".join(short)}; choose 1 to {int(have[:s.n_classes].min())}, a share, or all')
     order = np.random.default_rng([seed, 71]).permutation(len(s))
