@@ -84,7 +84,7 @@ def _budget_share(s, share, seed):
     drawn = s[order[:round(share*len(s))]]
     lost = [c for c, n in drawn.counts().items() if n == 0]
     if lost:
-        raise BudgetError(f'a budget of {100*share:.4g}% is {len(drawn)} of {len(s)} images and has none of class {lost[0]}; '
+        raise BudgetError(f'a budget of {100*share:.4g}% is {len(drawn)} of {len(s)} images, none of class {lost[0]}; '
                           'give a larger share, or a number per class')
     return drawn
 

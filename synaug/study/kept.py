@@ -27,7 +27,7 @@ def _runs_by_point(out, settings):
         found = read_predictions(folder) if (folder/'rows.parquet').exists() else None
         if found is None: continue
         if 'test_per_train' in pd.read_parquet(folder/'rows.parquet'):
-            raise StudyError(f'{out}: every replicate drew test images of its own; its intervals are about others as is')
+            raise StudyError(f'{out}: every replicate drew test images of its own: its intervals are about others')
         key = tuple(json.dumps(run[g]) if isinstance(run[g], list) else run[g] for g in by)
         points.setdefault(key, {})[run['replicate']] = found
     if not points: raise StudyError(f'{out}: no run kept its predictions')
