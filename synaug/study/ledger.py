@@ -46,8 +46,11 @@ def made_with(out):
 def mixture(out):
     "In a sentence, of what versions and threads a study was made that was not made with the same throughout; ''"
     made = pd.DataFrame(made_with(out))
-    several = {what: made[what].value_counts() for what in made if what != 'commit' and made[what].nunique() > 1}
-    told = [f'{what} ' + ' and '.join(f'{v} ({counted(n, "run")})' for v, n in counts.items()) for what, counts in several.items()]
+    told = []
+    for what in made.columns.drop('commit', errors='ignore'):
+        counts = made[what].value_counts()
+        each = ' and '.join(f'{value} ({counted(n, "run")})' for value, n in counts.items())
+        if len(counts) > 1: told.append(f'{what} {each}')
     return f'Its runs were made with different versions: {"; ".join(told)}.' if told else ''
 
 def _plain(value):

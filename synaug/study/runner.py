@@ -76,8 +76,8 @@ def study_settings(study, runs, command, workers, threads):
 
 # %% ../../nbs/library/study/09_runner.ipynb #c014b
 OURS = {        # what may lie in the folder of a study whose study.yaml is lost; runs are known by their hash
-    '.lock', 'cache', 'ledger.parquet', 'next_step.csv', 'race.csv', 'report.html', 'report.ipynb', 'report.part', 'runs',
-    'verdict.csv'}
+    '.lock', 'cache', 'ledger.parquet', 'next_step.csv', 'race.csv', 'report.html', 'report.ipynb', 'report.part',
+    'runs', 'verdict.csv'}
 
 def _identity(settings):
     "What makes it the same study, whatever the number of replicates"
