@@ -73,8 +73,8 @@ def _environment(threads, runtime):
     )
 
 def _start(notebook, folder, parameters, threads, runtime):
-    """Start `execute` in a new process, which no Ctrl-C in the terminal reaches, nor a module of the working folder; its
-    output goes to log.txt"""
+    """Start `execute` in a new process, which no Ctrl-C in the terminal reaches and no module of the working folder;
+    its output goes to log.txt"""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     job = json.dumps([str(notebook), str(folder), parameters, os.getpid()])
