@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import StudyError
 from ..evaluation import choose_thresholds, weighted_scores
-from ..outcome import read_predictions
+from ..outcome import read_predictions, read_rows
 from .ledger import read_settings, varied
 from ..verdicts.statistics import hierarchical_intervals
 
@@ -24,9 +24,10 @@ def _runs_by_point(out, settings):
     for name, run in settings['runs'].items():
         if run.get('stage') == 'explore': continue
         folder = Path(out)/'runs'/name
-        found = read_predictions(folder) if (folder/'rows.parquet').exists() else None
+        rows = read_rows(folder)
+        found = None if rows is None else read_predictions(folder)
         if found is None: continue
-        if 'test_per_train' in pd.read_parquet(folder/'rows.parquet'):
+        if 'test_per_train' in rows:
             raise StudyError(f'{out}: every replicate drew test images of its own: its intervals are about others')
         key = tuple(json.dumps(run[g]) if isinstance(run[g], list) else run[g] for g in by)
         points.setdefault(key, {})[run['replicate']] = found
