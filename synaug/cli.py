@@ -89,7 +89,7 @@ def plan_table(table, effect, metric, split, power, by=()):
     for name in (*by, 'arm', 'replicates so far', 'SD', 'detectable', 'replicates needed'): shown.add_column(Text(name))
     for row in table.to_dict('records'):
         point = [str(row[name]) for name in by]
-        needed = str(row['replicates']).replace('inf', 'no number')         # of repeated splits
+        needed = f"{row['replicates']:.0f}".replace('inf', 'no number')         # of repeated splits
         numbers = [str(row['n']), f"{row['sd']:.3f}", f"{row['detectable']:.3f}", needed]
         shown.add_row(*map(Text, point), row['arm'], *numbers)
     return shown
