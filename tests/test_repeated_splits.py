@@ -77,7 +77,8 @@ def test_a_given_test_set_stays(tmp_path):
     chosen = settings(tmp_path/'given.npz', arms='real,duplicate', labels_per_class='50%')
     run_study(read_study('your-images', chosen, replicates=2), tmp_path/'out', workers=1)
     ledger = pd.read_parquet(tmp_path/'out'/'ledger.parquet')
-    assert 'test_per_train' not in ledger and set(ledger.n_real.dropna()) == {12} and set(ledger.labels_per_class) == {'50%'}
+    assert 'test_per_train' not in ledger
+    assert set(ledger.n_real.dropna()) == {12} and set(ledger.labels_per_class) == {'50%'}
     assert 'One fixed test set' in (tmp_path/'out'/'report.html').read_text(encoding='utf-8')
 
 @pytest.mark.parametrize('counts, patients, error, says', [
