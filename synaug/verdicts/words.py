@@ -137,6 +137,18 @@ def summary_sentence(verdicts, **options):
     return ' '.join(summary_sentences(verdicts, **options))
 
 # %% ../../nbs/library/verdicts/02_words.ipynb #w016
+def _used_all(rows):
+    "Whether every replicate was trained on all labelled images of its training set, as far as that is known"
+    return 'n_train' in rows and (rows.n_real.eq(0) | (rows.n_real >= rows.n_train)).all()
+
+def _labels_used(rows):
+    "' Training had 100 of 210 labelled images.' Nothing where that is not known"
+    if 'n_train' not in rows: return ''
+    real, there = rows.n_real[rows.n_real > 0], f'{rows.n_train.mean():.0f} labelled images'
+    if _used_all(rows): return f' Training had all {there}.'
+    used = ' to '.join(f'{n:.0f}' for n in sorted({real.min(), real.max()}))
+    return f' Training had {used} of {there}.'
+
 def scope_sentence(rows, split='test'):
     """Which test images the rows of a study are about, one fixed set or repeated splits, and what its verdicts hold
     for; '' where their number is not known"""
@@ -147,9 +159,9 @@ def scope_sentence(rows, split='test'):
     if test_per_train(here):
         return (f'Repeated splits: every replicate drew its own training, validation and test images, {images} each, '
                 'by group and class. The verdicts hold for images like those of this source, from the same places; '
-                'intervals and tests allow for what the splits share (Nadeau & Bengio 2003).')
+                f'intervals and tests allow for what the splits share (Nadeau & Bengio 2003).{_labels_used(here)}')
     about = 'other draws of labels, generators and classifiers'
-    if 'n_train' in here and here.n_real.where(here.n_real > 0).min() >= here.n_train.max():
+    if _used_all(here):
         about = 'other seeds of generators and classifiers, as every replicate had all labelled images'
     return (f'One fixed test set: every replicate was scored on the same {images}. '
-            f'The verdicts hold for these images, and for {about}.')
+            f'The verdicts hold for these images, and for {about}.{_labels_used(here)}')
