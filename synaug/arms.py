@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONTROLS', 'BATCHNORMS', 'generator_words', 'arm_kind', 'arm_words', 'arm_amount', 'is_control', 'arm_factors', 'Arm',
-           'parse', 'compose', 'shuffled_twin', 'learn_words']
+           'parse', 'compose', 'shuffled_twin', 'word_and_address', 'learn_words']
 
 # %% ../nbs/library/04_arms.ipynb #c003
 import re
@@ -298,7 +298,7 @@ _LISTED = [word for word in generator_words if word != 'unet-pseudo']       # th
 _TAKEN = {*_fields(), *_SCHEMES}
 _ADDRESSED = re.compile(r'(?:([^=/:]*)=)?(.+:(\w+))')        # word=module:Class
 
-def _word_and_address(text):
+def word_and_address(text):
     "('gan', 'module:GAN') of 'module:GAN', ('big', 'module:GAN') of 'big=module:GAN', ('unet', '') of 'unet'"
     found = _ADDRESSED.fullmatch(text)
     if not found: return text, ''
@@ -318,7 +318,7 @@ def _check_word(word, address):
 def learn_words(generators, synthetic=''):
     """Word -> address ('': one of ours) of the `generators` of a study, which `parse` knows from now on; none given:
     `images` where there are images made elsewhere (`synthetic`), else `unet`. GeneratorError for what cannot be one"""
-    listed = [_word_and_address(str(text).strip()) for text in generators]
+    listed = [word_and_address(str(text).strip()) for text in generators]
     if not listed and not synthetic: listed = [('unet', '')]
     if synthetic and ('images', '') not in listed: listed.append(('images', ''))
     words = [word for word, _ in listed]

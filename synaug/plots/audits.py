@@ -94,7 +94,8 @@ def pairs_figure(dataset, pairs, most=8):
 @rc_context(THEME)
 def shortcut_figure(effects):
     """Change of each class's mean probability when held-out images get the samples' look, from `style_effects`, a
-    bar per classifier. The shortcut is the mean length of the bars"""
+    bar per classifier. The shortcut is the mean length of the bars. By name of several generators: a figure of each"""
+    if isinstance(effects, dict): return {name: shortcut_figure(table) for name, table in effects.items()}
     here = effects[effects.split == 'samples']
     moved, classes = {name: t.change.to_numpy()
                       for name, t in here.groupby('arm', sort=False)}, list(here['class'].unique())

@@ -11,8 +11,8 @@ import pandas as pd
 import yaml
 from pathlib import Path
 
-from ..arms import CONTROLS
-from ..errors import StudyError
+from ..arms import CONTROLS, learn_words
+from ..errors import GeneratorError, StudyError
 from ..outcome import FACTS, ROW
 from .file import without_folders
 from ..verdicts.next_step import confirmed, steps
@@ -20,10 +20,19 @@ from ..verdicts.statistics import verdicts
 
 # %% ../../nbs/library/study/04_ledger.ipynb #c006
 def read_settings(out):
-    "What `study.yaml` in the folder of a study says"
+    "What `study.yaml` in the folder of a study says; its arms can be read from here on, by the words of its generators"
     path = Path(out)/'study.yaml'
     if not path.exists(): raise StudyError(f'{out} holds no study: there is no study.yaml')
-    return yaml.safe_load(path.read_text(encoding='utf-8'))
+    settings = yaml.safe_load(path.read_text(encoding='utf-8'))
+    _learn_words(settings)
+    return settings
+
+def _learn_words(settings):
+    "Have the names of arms read by the words of the study's generators; a study may mean something else by these"
+    parameters, grid = settings.get('parameters', {}), settings.get('grid', {})
+    for generators in [parameters.get('generators'), *grid.get('generators', [])]:
+        try: learn_words(generators or [], synthetic='somewhere')
+        except (GeneratorError, TypeError): continue
 
 def _plain(value):
     "A parameter as a column can hold it"
