@@ -29,7 +29,7 @@ from .curation import curated
 from .data.images import Dataset, ImageSet
 from .data.seen import check_unseen, fingerprint, image_hashes, seen
 from .data.sources import read_pool
-from .errors import ArmError, AuditError
+from .errors import ArmError, AuditError, CurationError
 from .evaluation import choose_thresholds, score_splits
 from .generators import latent, lora, pixel, text_to_image
 from .generators.elsewhere import MadeElsewhere
@@ -276,6 +276,15 @@ def drawn_how(arm, generators, guidance=None, weak=None):
     if unknown: raise ArmError(f"arm {arm.name}: {word} cannot be asked for {', '.join(sorted(unknown))}")
     return generator, told
 
+def _check_choice(arm, s, drawn):
+    "CurationError where an arm compares images made elsewhere with drawn ones of the same labels, and there are none"
+    if arm.curation not in ('centroid', 'covariance'): return
+    known = {row.tobytes() for row in drawn.labels >= .5}
+    strange = sum(row.tobytes() not in known for row in s.labels >= .5)
+    if strange:
+        raise CurationError(f'arm {arm.name}: {strange} of {len(s)} images made elsewhere carry labels together that no '
+                            f'drawn image has, and {arm.curation} compares like with like; choose random or confidence')
+
 def _offered_of(elsewhere, arms, drawn, seed):
     "How many images made elsewhere the arms are offered: what they add, or all that fit where one chooses"
     added = [arm.n_extra(len(drawn)) for arm in arms if not arm.curation]
@@ -310,6 +319,8 @@ def samples(
         which = partner_labels(np.arange(len(drawn)), n, seed=self.seed)
         if 'edit' in told: told = told | dict(edit=(drawn[which], told['edit']))
         made[key] = generator.sample(drawn.labels[which], **told, seed=self.seed, progress=self.progress)
+        if isinstance(generator, MadeElsewhere):
+            for arm in wanting: _check_choice(arm, made[key], drawn)
     return made
 
 # %% ../nbs/library/09_replicate.ipynb #alone1

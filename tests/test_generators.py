@@ -103,7 +103,7 @@ def study(folder, *settings, replicates=1):
 @pytest.fixture(scope='module')
 def of_diffusers(folder):
     "A finished study with the images that diffusers made"
-    arms = 'arms=real,oracle,add:images-50%,add:images:centroid-200%'
+    arms = 'arms=real,oracle,add:images-50%,add:images:random-200%'
     run_study(study(folder, f'synthetic={folder}/made.npz', arms, replicates=2), folder/'elsewhere')
     return folder/'elsewhere'
 
@@ -112,7 +112,7 @@ def test_images_made_elsewhere_are_arms(of_diffusers):
     rows = pd.read_parquet(of_diffusers/'ledger.parquet')
     of_arms = rows[rows.metric == 'macro_ap'].groupby('arm')[['n_real', 'n_extra', 'n_distinct']].first()
     n = of_arms.n_real['real']
-    assert of_arms.n_extra.to_dict() == {'real': 0, 'oracle': n, 'add:images-50%': round(n/2), 'add:images:centroid-200%': 2*n}
+    assert of_arms.n_extra.to_dict() == {'real': 0, 'oracle': n, 'add:images-50%': round(n/2), 'add:images:random-200%': 2*n}
     assert of_arms.n_distinct['add:images-50%'] == round(n/2)
     audits = rows[(rows.arm == 'audit') & (rows.split == 'samples')]
     suspected = audits[audits.metric.str.startswith('suspected:')]
