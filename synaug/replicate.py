@@ -282,8 +282,9 @@ def _check_choice(arm, s, drawn):
     known = {row.tobytes() for row in drawn.labels >= .5}
     strange = sum(row.tobytes() not in known for row in s.labels >= .5)
     if strange:
-        raise CurationError(f'arm {arm.name}: {strange} of {len(s)} images made elsewhere carry labels together that no '
-                            f'drawn image has, and {arm.curation} compares like with like; choose random or confidence')
+        raise CurationError(f'arm {arm.name}: {strange} of {len(s)} images made elsewhere carry labels together that '
+                            f'no drawn image has, and {arm.curation} compares like with like; '
+                            'choose random or confidence')
 
 def _offered_of(elsewhere, arms, drawn, seed):
     "How many images made elsewhere the arms are offered: what they add, or all that fit where one chooses"
@@ -405,7 +406,8 @@ def finish(
     if self.out:
         folder = run_folder(self.out)
         for name, figure in figures.items():
-            several = {f'{name}-{word}': one for word, one in figure.items()} if isinstance(figure, dict) else {name: figure}
+            several = {name: figure}
+            if isinstance(figure, dict): several = {f'{name}-{word}': one for word, one in figure.items()}
             for file, one in several.items():
                 if one is not None: one.savefig(folder/f'{file}.png', dpi=80)
         for name, table in tables.items(): table.to_csv(folder/f'{name}.csv', index=False)

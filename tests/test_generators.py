@@ -1,4 +1,5 @@
 "Studies with images made elsewhere and with generators of the user's own, from the terminal to the report"
+import json
 import os
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import pytest
 import synaug
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from synaug.data.images import ImageSet
 from synaug.data.simulate import simulate
 from synaug.errors import LeakError
+from synaug.generators.own import OwnGenerator
 from synaug.study.file import read_study
 from synaug.study.report import Report
 from synaug.study.runner import run_study
@@ -112,7 +115,8 @@ def test_images_made_elsewhere_are_arms(of_diffusers):
     rows = pd.read_parquet(of_diffusers/'ledger.parquet')
     of_arms = rows[rows.metric == 'macro_ap'].groupby('arm')[['n_real', 'n_extra', 'n_distinct']].first()
     n = of_arms.n_real['real']
-    assert of_arms.n_extra.to_dict() == {'real': 0, 'oracle': n, 'add:images-50%': round(n/2), 'add:images:random-200%': 2*n}
+    added = {'real': 0, 'oracle': n, 'add:images-50%': round(n/2), 'add:images:random-200%': 2*n}
+    assert of_arms.n_extra.to_dict() == added
     assert of_arms.n_distinct['add:images-50%'] == round(n/2)
     audits = rows[(rows.arm == 'audit') & (rows.split == 'samples')]
     suspected = audits[audits.metric.str.startswith('suspected:')]
@@ -173,9 +177,33 @@ def test_what_is_no_such_image_stops_the_run(folder, name, says, tmp_path):
     (['synthetic=planted.npz', 'arms=real,add'], 'images of test: train[17]')])
 def test_the_terminal_says_it_at_once(folder, settings, says):
     "Exit code 2, and one line"
-    asked = [part for setting in [*(f'{k}={v}' for k, v in TINY.items()), 'source=cells.npz', *settings] for part in ('-p', setting)]
-    command = [sys.executable, '-c', 'from synaug.cli import main; main()', 'run', 'your-images', *asked, '--out', 'never']
+    command = [sys.executable, '-c', 'from synaug.cli import main; main()', 'run', 'your-images', '--out', 'never']
+    for setting in [*(f'{k}={v}' for k, v in TINY.items()), 'source=cells.npz', *settings]: command += ['-p', setting]
     env = os.environ | dict(PYTHONPATH=str(Path(synaug.__file__).parent.parent), COLUMNS='400')
     ended = subprocess.run(command, cwd=folder, env=env, text=True, capture_output=True, timeout=300)
     assert ended.returncode == 2 and says in ended.stderr and 'Traceback' not in ended.stderr, ended.stderr
     assert not (folder/'never').exists()
+
+
+def code_of_the_guide(name):
+    "The cell of the guide that defines the class of this name, without its first line, which is a directive"
+    guide = Path(__file__).parent.parent/'nbs'/'guides'/'your_generator.ipynb'
+    cells = [''.join(cell['source']) for cell in json.loads(guide.read_text(encoding='utf-8'))['cells']]
+    source, = [text for text in cells if f'class {name}:' in text]
+    return source.partition('\n')[2].replace('range(400)', 'range(2)').replace('range(200)', 'range(2)')
+
+
+@pytest.mark.parametrize('name, library', [('Denoiser', 'diffusers'), ('Guided', 'denoising_diffusion_pytorch')])
+def test_generators_of_the_guide(tmp_path, name, library):
+    "They fit images of any channels, where their library is there"
+    pytest.importorskip(library)
+    (tmp_path/'denoiser.py').write_text(code_of_the_guide(name))
+    images = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 2), np.uint8)
+    labels = np.eye(3, dtype=np.float32)[np.arange(12) % 3]
+    few = ImageSet(images, labels, ('a', 'b', 'c'), ('red', 'green'))
+    generator = OwnGenerator.fit(few, address=f'{tmp_path}/denoiser.py:{name}')
+    made = generator.sample(labels[:5], seed=1)
+    assert made.images.shape == (5, 16, 16, 2) and (made.labels == labels[:5]).all()
+    assert (generator.sample(labels[:5], seed=1).images == made.images).all()
+    assert (generator.sample(labels[:5], seed=2).images != made.images).any()
+    assert len(code_of_the_guide(name).strip().splitlines()) < 32

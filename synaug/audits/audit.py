@@ -149,7 +149,8 @@ def audit_table(rows):
         if not np.isfinite(r) and kind == 'label_auroc':
             reading = reading.split(';')[0] + '; there are too few real images to compare with, guessing in 50%.'
         ratio = s/r if r else np.nan
-        lines.append((name.format(arm=of), s, *ranges.loc[metric], r, c, reading.format(s=s, r=r, c=c, b=b, x=ratio, arm=of)))
+        said = reading.format(s=s, r=r, c=c, b=b, x=ratio, arm=of)
+        lines.append((name.format(arm=of), s, *ranges.loc[metric], r, c, said))
         if metric == 'label_auroc': lines += _least_visible(mean, ranges)
     return pd.DataFrame(lines, columns=['audit', 'samples', 'low', 'high', 'real', 'chance', 'reading'])
 

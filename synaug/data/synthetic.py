@@ -47,7 +47,7 @@ def in_channels(images, channels):
 
 # %% ../../nbs/library/data/18_synthetic.ipynb #c011
 def labels_by_name(s, classes):
-    "Labels `(N, K)` of the `ImageSet` `s` in the order of the real `classes`. LabelError for one that is not among them"
+    "Labels `(N, K)` of the image set `s` in the order of the real `classes`. LabelError for one that is not among them"
     used = s.labels.any(0)
     labels = np.zeros((len(s), len(classes)), np.float32)
     for k, name in enumerate(s.classes):
@@ -87,8 +87,8 @@ def read_synthetic(
     seen_by_maker='unknown',    # 'train': all of its labelled training images, and nothing else; or 'unknown'
     cache=None,                 # folder for decoded images, False for none
 ):
-    """The labelled images of `source`, all splits, in the form of `data`, as an `ImageSet` that remembers what its maker
-    had seen. SourceError, ImageError, LabelError; LeakError for an answer, or for images, that are scored ones"""
+    """The labelled images of `source`, all splits, in the form of `data`: an `ImageSet` that remembers what its maker
+    had seen. SourceError, ImageError, LabelError; LeakError if that is `all`, or images are scored ones"""
     check_maker(seen_by_maker)
     real = data.train
     with naming('synthetic'):

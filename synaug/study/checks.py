@@ -262,8 +262,10 @@ def _check_synthetic(data, values):
     given = [values[name] for name in _BUDGETS if name in values]
     words = learn_words(values.get('generators') or [], values['synthetic'])
     named = ['images', None] if len(words) == 1 else ['images']
-    taking = [arm.name for arm in map(parse, values.get('arms') or []) if arm.needs_synthetic and arm.generator in named]
-    if given: Replicate(data).samples(taking, dict(images=MadeElsewhere(images)), budget(data.train, given[0], seed=0))
+    arms = [arm for arm in map(parse, values.get('arms') or []) if arm.needs_synthetic and arm.generator in named]
+    if given and arms:
+        drawn, generators = budget(data.train, given[0], seed=0), dict(images=MadeElsewhere(images))
+        Replicate(data).samples([arm.name for arm in arms], generators, drawn)
     return fingerprint(images)
 
 def _made_by(data, values):

@@ -236,8 +236,8 @@ def audit_pages(self: Report):
     say('## Audits\n\nDo the synthetic images show what they were made for, are they varied, are they copies, '
         'and does a classifier use what tells them from real ones? '
         f'Mean{" and range" if n > 1 else ""} over {plural(n, "replicate")}, '
-        'beside the same measure for real validation images; test images take no part, unless images made elsewhere may be '
-        'copies of them.')
+        'beside the same measure for real validation images; test images take no part, '
+        'unless images made elsewhere may be copies of them.')
     def at(point):
         for arm, here in self.same_point(self.audited, point).groupby('arm', sort=False):
             if arm != 'audit': say(f'### Images of the generator {arm[6:]}')

@@ -136,8 +136,8 @@ def summary_sentence(verdicts, **options):
     return ' '.join(summary_sentences(verdicts, **options))
 
 # %% ../../nbs/library/verdicts/02_words.ipynb #mk02
-_UNKNOWN = ('Caution: it is unknown what the maker of the synthetic images had seen; if images of {split} were among it, '
-            'a gain on {split} may be a leak.')
+_UNKNOWN = ('Caution: it is unknown what the maker of the synthetic images had seen; if images of {split} were among '
+            'it, a gain on {split} may be a leak.')
 _TRAIN = ('The maker of the synthetic images had seen the whole labelled training split, not only the labels drawn for '
           'the arms: compare with oracle, which was given more labels too.')
 
