@@ -34,7 +34,7 @@ from .evaluation import choose_thresholds, score_splits
 from .generators import latent, lora, pixel, text_to_image
 from .generators.elsewhere import MadeElsewhere
 from .generators.registry import fit_generators
-from .outcome import save_predictions, save_rows
+from .outcome import save_predictions, save_rows, write_table
 from .partners import check_arm, check_given, of_generator, partner, partner_labels
 from .store import cached, run_folder
 
@@ -410,7 +410,7 @@ def finish(
             if isinstance(figure, dict): several = {f'{name}-{word}': one for word, one in figure.items()}
             for file, one in several.items():
                 if one is not None: one.savefig(folder/f'{file}.png', dpi=80)
-        for name, table in tables.items(): table.to_csv(folder/f'{name}.csv', index=False)
+        for name, table in tables.items(): write_table(folder/f'{name}.csv', table)
         predicted = set().union(*scored.probs.values())
         save_predictions(folder, {k: s for k, s in self.data.scored().items() if k in predicted}, scored.probs)
     found = [t for t in [scored.rows, audit_rows(audits, effects), *rows] if len(t)]
