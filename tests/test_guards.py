@@ -549,12 +549,15 @@ def leaky(monkeypatch, clean, other, function, change, **k):
     return depends_on(clean, other, mutant=change['new'], **k)
 
 
+EXAMINED = "run.keep('examiner', train, data.train, {}, seed=0, updates=examiner_updates)"
+
+
 @pytest.mark.parametrize('function, change, leaks', [
     (replicate.run_arms, instead("choose_thresholds(data.val.labels, said['val'])",
                                  "choose_thresholds(data.test.labels, said['test'])"), ('thresholds',)),
     (replicate.run_arms, instead('train', 'lambda drawn, val, *a, **k: train(drawn, data.test, *a, **k)'),
      ('real ', 'add ')),
-    (None, instead('data.val', 'data.test'), ('examiner ',))],
+    (None, instead(EXAMINED.format('data.val'), EXAMINED.format('data.test')), ('examiner ',))],
     ids=['thresholds', 'early stopping', 'examiner'])
 def test_a_leaky_experiment_is_found(monkeypatch, clean, poisoned_test, function, change, leaks):
     assert any(name.startswith(leaks) for name in leaky(monkeypatch, clean, poisoned_test, function, change))
