@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONTROLS', 'BATCHNORMS', 'generator_words', 'arm_kind', 'arm_words', 'arm_amount', 'is_control', 'arm_factors', 'Arm',
-           'parse', 'compose', 'shuffled_twin']
+           'parse', 'compose', 'shuffled_twin', 'word_and_address', 'learn_words']
 
 # %% ../nbs/library/04_arms.ipynb #c003
 import re
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fastcore.basics import patch
 
-from .errors import ArmError
+from .errors import ArmError, GeneratorError
 
 # %% ../nbs/library/04_arms.ipynb #c006
 _TRAINING = {               # word -> the field of an `Arm` that says how its classifier is trained, and its value
@@ -54,6 +54,7 @@ generator_words = {     # word -> the generator that its synthetic images come f
     'latent-clean': 'the same, guided by a classifier of clean latents',
     'latent-no-pool': 'the same as latent, without pre-training on the pool',
     'lora': 'a text-to-image model, fine-tuned by LoRA',
+    'images': 'images made elsewhere',
 }
 
 def _fields():
@@ -298,3 +299,40 @@ def shuffled_twin(name):
     arm = parse(name)
     kept = [word for word in arm_words(name) if _fields().get(word, ('', ''))[0] != 'labels']
     return _reworded(arm, [*kept, 'shuffled'])
+
+# %% ../nbs/library/04_arms.ipynb #wd01
+_LISTED = [word for word in generator_words if word != 'unet-pseudo']       # that one needs a classifier first
+_TAKEN = {*_fields(), *_SCHEMES}
+_ADDRESSED = re.compile(r'(?:([^=/:]*)=)?(.+:(\w+))')        # word=module:Class
+
+def word_and_address(text):
+    "('gan', 'module:GAN') of 'module:GAN', ('big', 'module:GAN') of 'big=module:GAN', ('unet', '') of 'unet'"
+    found = _ADDRESSED.fullmatch(text)
+    if not found: return text, ''
+    word, address, name = found.groups()
+    return word or name.lower(), address
+
+def _check_word(word, address):
+    "GeneratorError unless it is one of ours, or a free word for a class"
+    if not address and word not in _LISTED:
+        meant = ''.join(f'did you mean {near}? ' for near in get_close_matches(word, _LISTED, 1))
+        raise GeneratorError(f'generators: there is no generator {word!r}; {meant}there are {", ".join(_LISTED)}; '
+                             'a class of your own is given as module:Class or file.py:Class')
+    if address and (word in _TAKEN or not re.fullmatch('[a-z][a-z0-9_]*', word)):
+        why = 'means something else already' if word in _TAKEN else 'is no word of small letters and digits'
+        raise GeneratorError(f'generators: {word!r} {why}; give {address} another word: word={address}')
+
+def learn_words(generators, synthetic=''):
+    """Word -> address ('': one of ours) of the `generators` of a study, which `parse` knows from now on; none given:
+    `images` where there are images made elsewhere (`synthetic`), else `unet`. GeneratorError for what cannot be one"""
+    listed = [word_and_address(str(text).strip()) for text in generators]
+    if not listed and not synthetic: listed = [('unet', '')]
+    if synthetic and ('images', '') not in listed: listed.append(('images', ''))
+    words = [word for word, _ in listed]
+    for word, address in listed:
+        _check_word(word, address)
+        if words.count(word) > 1: raise GeneratorError(f'generators: two are called {word}; give one another word')
+    if 'images' in words and not synthetic:
+        raise GeneratorError('generators: images are made elsewhere, and none are given; say where: synthetic=PATH')
+    generator_words.update({word: address for word, address in listed if address})
+    return dict(listed)

@@ -50,7 +50,7 @@ def print_outcome(out):
     "Print the verdict and the summary of the study in folder `out`"
     from rich.console import Console
     from synaug.arms import CONTROLS
-    from synaug.verdicts.words import summary_sentence
+    from synaug.verdicts.words import maker_sentences, summary_sentence
     from synaug.study.ledger import read_settings, read_verdict, varied
     settings, verdict = read_settings(out), read_verdict(out)
     metric, baseline = settings['metric'], settings['baseline']
@@ -63,7 +63,8 @@ def print_outcome(out):
     console.print(verdict_table(verdict, metric, baseline))
     controls = settings.get('controls', CONTROLS)
     sentence = summary_sentence(verdict, metric=metric, split=split, margin=settings['margin'], controls=controls)
-    console.print(sentence, markup=False, highlight=False)
+    before, after = maker_sentences(settings, split)
+    console.print(' '.join([*before, sentence, *after]), markup=False, highlight=False)
     if not varied(settings): _print_next_step(out, settings, console)
 
 def _print_next_step(out, settings, console):

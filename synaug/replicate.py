@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ROUNDS', 'KEEPERS', 'n_synthetic', 'offered', 'Scored', 'run_arms', 'content', 'save_step', 'load_step', 'Replicate',
-           'generator_of', 'drawn_how', 'shortcut_rows', 'audit_rows', 'with_pool_controls', 'halves',
-           'shows_its_label']
+           'generator_of', 'drawn_how', 'by_generator', 'one_or_all', 'each', 'shortcut_rows', 'audit_rows',
+           'with_pool_controls', 'halves', 'shows_its_label']
 
 # %% ../nbs/library/09_replicate.ipynb #c003
 import os
@@ -29,9 +29,11 @@ from .curation import curated
 from .data.images import Dataset, ImageSet
 from .data.seen import check_unseen, fingerprint, image_hashes, seen
 from .data.sources import read_pool
-from .errors import ArmError, AuditError
+from .errors import ArmError, AuditError, CurationError
 from .evaluation import choose_thresholds, score_splits
 from .generators import latent, lora, pixel, text_to_image
+from .generators.elsewhere import MadeElsewhere
+from .generators.registry import fit_generators
 from .outcome import save_predictions, save_rows, write_table
 from .partners import check_arm, check_given, filling, of_generator, partner, partner_labels, with_amount
 from .store import cached, run_folder
@@ -237,6 +239,21 @@ class Replicate:
         wanted = partner_labels(drawn.labels, n, seed=self.seed)
         return generator.sample(wanted, **settings, seed=self.seed, progress=self.progress)
 
+# %% ../nbs/library/09_replicate.ipynb #fit01
+@patch
+def fitted(
+    self: Replicate,
+    words,              # as from `arms.learn_words`, or a list of words of ours
+    drawn,              # the labelled images
+    pool=None,          # unlabelled ones
+    **settings,         # of `generators.registry.fit_generators`: `steps` of all, or those of a word
+):
+    "Word -> fitted generator. GeneratorError if it cannot be, LeakError if it has seen a scored image"
+    if not isinstance(words, dict): words = dict.fromkeys(words, '')
+    made = fit_generators(words, drawn, pool, keep=self.keep, seed=self.seed, **settings)
+    for generator in made.values(): check_unseen(generator.seen, **self.data.scored())
+    return made
+
 # %% ../nbs/library/09_replicate.ipynb #c027c
 def generator_of(arm, generators):
     "(word, generator) that the arm names, or the only one there is. ArmError if it is not there"
@@ -260,6 +277,22 @@ def drawn_how(arm, generators, guidance=None, weak=None):
     if unknown: raise ArmError(f"arm {arm.name}: {word} cannot be asked for {', '.join(sorted(unknown))}")
     return generator, told
 
+def _check_choice(arm, s, drawn):
+    "CurationError where an arm compares images made elsewhere with drawn ones of the same labels, and there are none"
+    if arm.curation not in ('centroid', 'covariance'): return
+    known = {row.tobytes() for row in drawn.labels >= .5}
+    strange = sum(row.tobytes() not in known for row in s.labels >= .5)
+    if strange:
+        raise CurationError(f'arm {arm.name}: {strange} of {len(s)} images made elsewhere carry labels together that '
+                            f'no drawn image has, and {arm.curation} compares like with like; '
+                            'choose random or confidence')
+
+def _offered_of(elsewhere, arms, drawn, seed):
+    "How many images made elsewhere the arms are offered: what they add, or all that fit where one chooses"
+    added = [arm.n_extra(len(drawn)) for arm in arms if not arm.curation]
+    if len(added) == len(arms): return max(added)
+    return max([*added, elsewhere.fits(partner_labels(drawn.labels, len(elsewhere.images), seed))])
+
 # %% ../nbs/library/09_replicate.ipynb #c027cb
 @patch
 def samples(
@@ -270,20 +303,47 @@ def samples(
     guidance=None,      # where an arm does not say; None: the generator's own
     weak=None,          # the weaker generator of arms that are `autoguided`, such as the one fitted on
     candidates=1.,      # samples per drawn image, where an arm chooses some
-    **settings,         # of `sample` of every generator, such as `steps`
+    how={},             # word -> settings of `sample` of its generator, such as `guidance` and `steps`
+    **settings,         # the same of every generator
 ):
     """The samples that the arms want: key (`Arm.samples`) -> `ImageSet`. ArmError, before any is made, for what an arm
     lacks; GeneratorError for a domain that its generator does not know"""
     wanting = [arm for arm in map(parse, arms) if arm.needs_synthetic]
-    draws = {arm.samples: drawn_how(arm, generators, guidance, weak) for arm in wanting}
-    made, fills = {}, {arm.samples for arm in wanting if with_amount(arm, drawn).fills}
+    draws, made, fills = {}, {}, {arm.samples for arm in wanting if with_amount(arm, drawn).fills}
+    for arm in wanting:
+        its_own = dict(guidance=guidance) | settings | how.get(generator_of(arm, generators)[0], {})
+        generator, told = drawn_how(arm, generators, its_own.pop('guidance'), weak)
+        draws[arm.samples] = generator, its_own | told
     for key, n in n_synthetic(arms, len(drawn), candidates).items():
         generator, told = draws[key]
+        if isinstance(generator, MadeElsewhere):
+            n = _offered_of(generator, [arm for arm in wanting if arm.samples == key], drawn, self.seed)
         which = partner_labels(np.arange(len(drawn)), n, seed=self.seed)
         if key in fills: which = filling(drawn, seed=self.seed)
         if 'edit' in told: told = told | dict(edit=(drawn[which], told['edit']))
-        made[key] = generator.sample(drawn.labels[which], **settings | told, seed=self.seed, progress=self.progress)
+        made[key] = generator.sample(drawn.labels[which], **told, seed=self.seed, progress=self.progress)
+        if isinstance(generator, MadeElsewhere):
+            for arm in wanting: _check_choice(arm, made[key], drawn)
     return made
+
+# %% ../nbs/library/09_replicate.ipynb #alone1
+def by_generator(synthetic, generators):
+    "Word -> the first samples of its generator, of `samples`: key -> `ImageSet`"
+    found = {}
+    for key, s in synthetic.items():
+        word = (key or '').split(':')[0]
+        found.setdefault(word if word in generators else next(iter(generators)), s)
+    return found
+
+def one_or_all(named):
+    "The only value of a dict; the dict where there are several, None of none"
+    if len(named) > 1: return named
+    return next(iter(named.values()), None)
+
+def each(make, named):
+    "What `make` makes of what `one_or_all` gives: of the one, by name of each, None of none"
+    if isinstance(named, dict): return {name: make(one) for name, one in named.items()}
+    return None if named is None else make(named)
 
 # %% ../nbs/library/09_replicate.ipynb #c029
 def shortcut_rows(effects):
@@ -308,13 +368,15 @@ def _exposed(scored, word=None):
     return {name: trained for name, trained in scored.trained.items() if name == 'real' or name in exposed}
 
 @patch
-def audit(self: Replicate, examiner, fitted_on, synthetic):
+def audit(self: Replicate, examiner, fitted_on, synthetic, suspected=()):
     """The `Audit` of samples, beside validation images: of an `ImageSet`, or by name of each in a dict.
-    `fitted_on` is the `ImageSet` that the generator saw, or such a dict"""
+    `fitted_on` is the `ImageSet` that the generator saw, or such a dict; of those that are `suspected` to have seen the
+    scored images (names; True: of the one) copies of these are looked for, too"""
     if isinstance(synthetic, dict):
         saw = fitted_on if isinstance(fitted_on, dict) else dict.fromkeys(synthetic, fitted_on)
-        return {name: self.audit(examiner, saw[name], s) for name, s in synthetic.items()}
-    found = audit_of(examiner, fitted_on, self.data.val, synthetic, seed=self.seed)
+        return {name: self.audit(examiner, saw[name], s, name in suspected) for name, s in synthetic.items()}
+    suspects = self.data.scored() if suspected else {}
+    found = audit_of(examiner, fitted_on, self.data.val, synthetic, seed=self.seed, suspects=suspects)
     for what, why in found.left_out.items(): print(f'{what}: not measured, {why}')
     return found
 
@@ -338,7 +400,7 @@ def finish(
     audits=None,        # of `audit`
     effects=None,       # of `style_effects`
     rows=(),            # further tables of rows: arm, split, metric, value
-    figures={},         # name -> Figure or None, drawn to NAME.png
+    figures={},         # name -> Figure or None, drawn to NAME.png, or to NAME-WORD.png of each in a dict
     tables={},          # name -> DataFrame, written to NAME.csv
     **facts,            # further columns of every row
 ):
@@ -346,7 +408,10 @@ def finish(
     if self.out:
         folder = run_folder(self.out)
         for name, figure in figures.items():
-            if figure is not None: figure.savefig(folder/f'{name}.png', dpi=80)
+            several = {name: figure}
+            if isinstance(figure, dict): several = {f'{name}-{word}': one for word, one in figure.items()}
+            for file, one in several.items():
+                if one is not None: one.savefig(folder/f'{file}.png', dpi=80)
         for name, table in tables.items(): write_table(folder/f'{name}.csv', table)
         predicted = set().union(*scored.probs.values())
         save_predictions(folder, {k: s for k, s in self.data.scored().items() if k in predicted}, scored.probs)

@@ -513,10 +513,10 @@ def experiment(path, old='', new='', mutant=''):
 
 def fitted_and_chosen(run, examiner=True):
     "Everything that was fitted, and the scores on validation, which show checkpoints and thresholds"
-    weights = {f'generator {k}': v for k, v in run['generator'].net.state_dict().items()}
+    weights = {f'generator {k}': v for k, v in run['fitted']['unet'].net.state_dict().items()}
     if examiner: weights |= {f'examiner {k}': v for k, v in run['examiner'].model.state_dict().items()}
     found = {k: v.numpy().tobytes() for k, v in weights.items()}
-    found['scaling'] = run['generator'].scaling.mean.tobytes()
+    found['scaling'] = run['fitted']['unet'].scaling.mean.tobytes()
     scored = run['scored']
     found['thresholds'] = b''.join(t.tobytes() for t in scored.thresholds.values())
     on_val = scored.rows[scored.rows.split == 'val']
@@ -572,12 +572,15 @@ def leaky(monkeypatch, clean, other, function, change, **k):
     return depends_on(clean, other, mutant=change['new'], **k)
 
 
+EXAMINED = "run.keep('examiner', train, data.train, {}, seed=0, updates=examiner_updates)"
+
+
 @pytest.mark.parametrize('function, change, leaks', [
     (replicate.run_arms, instead("choose_thresholds(data.val.labels, said['val'])",
                                  "choose_thresholds(data.test.labels, said['test'])"), ('thresholds',)),
     (replicate.run_arms, instead('train', 'lambda drawn, val, *a, **k: train(drawn, data.test, *a, **k)'),
      ('real ', 'add ')),
-    (None, instead('data.val', 'data.test'), ('examiner ',))],
+    (None, instead(EXAMINED.format('data.val'), EXAMINED.format('data.test')), ('examiner ',))],
     ids=['thresholds', 'early stopping', 'examiner'])
 def test_a_leaky_experiment_is_found(monkeypatch, clean, poisoned_test, function, change, leaks):
     assert any(name.startswith(leaks) for name in leaky(monkeypatch, clean, poisoned_test, function, change))
@@ -598,7 +601,7 @@ def test_nothing_but_the_examiner_depends_on_more_than_the_budget(clean, rest_po
     assert any(name.startswith('examiner') for name in depends_on(clean, rest_poisoned))
 
 
-FITTED = "run.keep('generator', PixelGenerator.fit, {}, pool, start=learnt, steps=generator_steps)"
+FITTED = 'run.fitted(words, {}, pool, steps=generator_steps, **its_own)'
 
 
 @pytest.mark.parametrize('function, change, leaks', [

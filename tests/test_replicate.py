@@ -34,7 +34,7 @@ def run(path, out):
     "Rows and fitted weights of one replicate on the images in `path`"
     settings = [f'{k}={v}' for k, v in TINY.items()] + [ARMS, f'source={path}']
     run_study(read_study('your-images', settings, replicates=1), out)
-    folders = {kind: next((out/'cache').glob(f'{kind}-*')) for kind in ('generator', 'examiner')}
+    folders = {kind: next((out/'cache').glob(f'{kind}-*')) for kind in ('unet', 'examiner')}
     weights = {kind: load_file(folder/'weights.safetensors') for kind, folder in folders.items()}
     rows = pd.read_parquet(out/'ledger.parquet')
     return rows.set_index(['arm', 'split', 'metric']).value, weights

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from dataclasses import dataclass
 
-from .copies import memorisation
+from .copies import memorisation, suspected_copies
 from .fidelity import label_fidelity
 from .shortcut import spectra, told_apart
 from .variety import diversity, fair_halves
@@ -64,8 +64,10 @@ def audit(
         synthetic,    # ImageSet with the requested labels
         seed=0,
         most=400,    # held-out images and samples that are looked at, drawn at random
+        suspects={},    # name -> `ImageSet` that the maker of the samples may have seen, though it must not have
 ):
     "The `Audit` of label fidelity, diversity, separability and copying"
+    suspected = suspected_copies(suspects, some(train, most, seed), some(synthetic, 5*most, seed))
     held_out, synthetic = some(held_out, most, seed), some(synthetic, most, seed)
     real, fake = ({'spectrum': log_spectra(s)} for s in (held_out, synthetic))
     if examiner is not None: real['features'], fake['features'] = map(examiner.features, (held_out, synthetic))
@@ -78,6 +80,7 @@ def audit(
     found, left_out = _measured(measures, () if examiner is not None else ('labels', 'diversity'))
     copies = found.pop('copies', None)
     if copies is not None: found['copies'] = copy_rows(copies)
+    if len(suspected): found['suspected'] = suspected
     rows = pd.concat(found.values(), ignore_index=True) if found else pd.DataFrame(columns=['split', 'metric', 'value'])
     rows = rows[np.isfinite(rows.value.astype(float))].assign(arm='audit')[['arm', 'split', 'metric', 'value']]
     return Audit(rows.reset_index(drop=True), left_out, copies, train, held_out, synthetic)
@@ -120,6 +123,10 @@ _readings = {
     'copied_features': (
         'copies, by features',
         "The same in the examiner's features: {s:.1%} against {c:.1%}."),
+    'suspected': (
+        'copies of {arm}',
+        '{s:.1%} of the samples are closer to an image of {arm} than {c:.1%} of training images are; nobody knows '
+        'whether what made them had seen it.'),
     'shortcut': (
         '{arm}: depends on the look',
         'Given the look of samples, real images change their probabilities by {s:.3f}, '
@@ -136,13 +143,14 @@ def audit_table(rows):
     lines = []
     for metric in samples.metric.unique():
         kind, _, of = metric.partition(':')
-        if kind not in _readings or of and kind != 'shortcut': continue
+        if kind not in _readings or of and kind not in ('shortcut', 'suspected'): continue
         name, reading = _readings[kind]
         s, r, c, b = (mean.get((metric, split), np.nan) for split in ('samples', 'real', 'chance', 'baseline'))
         if not np.isfinite(r) and kind == 'label_auroc':
             reading = reading.split(';')[0] + '; there are too few real images to compare with, guessing in 50%.'
         ratio = s/r if r else np.nan
-        lines.append((name.format(arm=of), s, *ranges.loc[metric], r, c, reading.format(s=s, r=r, c=c, b=b, x=ratio)))
+        said = reading.format(s=s, r=r, c=c, b=b, x=ratio, arm=of)
+        lines.append((name.format(arm=of), s, *ranges.loc[metric], r, c, said))
         if metric == 'label_auroc': lines += _least_visible(mean, ranges)
     return pd.DataFrame(lines, columns=['audit', 'samples', 'low', 'high', 'real', 'chance', 'reading'])
 

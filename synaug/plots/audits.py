@@ -94,7 +94,8 @@ def pairs_figure(dataset, pairs, most=8):
 @rc_context(THEME)
 def shortcut_figure(effects):
     """Change of each class's mean probability when held-out images get the samples' look, from `style_effects`, a
-    bar per classifier. The shortcut is the mean length of the bars"""
+    bar per classifier. The shortcut is the mean length of the bars. By name of several generators: a figure of each"""
+    if isinstance(effects, dict): return {name: shortcut_figure(table) for name, table in effects.items()}
     here = effects[effects.split == 'samples']
     moved, classes = {name: t.change.to_numpy()
                       for name, t in here.groupby('arm', sort=False)}, list(here['class'].unique())
@@ -151,6 +152,7 @@ def _panels(rows):
         apart=('Told apart from real: AUROC', dict(told_apart_features='by features',
                                                    told_apart_spectrum='by spectrum')),
         copies=('Copies of training images', dict(copied_looks='by looks', copied_features='by features')),
+        suspected=('Copies of images that are scored', {m: after(m) for m in there if m.startswith('suspected:')}),
         shortcut=('Probabilities that depend on the look', shortcuts))
     kept = {
         key: (title, {m: name
@@ -165,12 +167,13 @@ def _axis(ax, key, shown):
     most = shown.max()
     if key in ('label', 'apart'): ax.axvline(.5, color='.6', lw=.8, zorder=0)
     if key == 'distance': ax.axvline(0, color='.6', lw=.8, zorder=0)
-    if key == 'copies': ax.xaxis.set_major_formatter(lambda x, _: f'{x:.0%}')
+    if key in ('copies', 'suspected'): ax.xaxis.set_major_formatter(lambda x, _: f'{x:.0%}')
     limits = dict(
         label=(min(.4, shown.min() - .03), 1.02),
         apart=(min(.4, shown.min() - .03), 1.02),
         spread=(-.02, max(1.1, most*1.05)),
         copies=(-.01, max(.06, most*1.08)),
+        suspected=(-.01, max(.06, most*1.08)),
         shortcut=(0, max(.05, most*1.08)))
     if key in limits: ax.set_xlim(*limits[key])
 

@@ -37,7 +37,8 @@ def training_figure(trained):
 
 # %% ../../nbs/library/plots/06_replicate.ipynb #c011
 def show_each(figures):
-    "Display figures, each under its name"
-    for name, figure in figures.items():
-        print(name)
+    "Display figures, each under its name; one alone without; nothing for None"
+    for name, figure in (figures if isinstance(figures, dict) else {'': figures}).items():
+        if figure is None: continue
+        if name: print(name)
         display(figure)

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
+from ..arms import word_and_address
 from ..errors import StudyError
-from .checks import check_arms, check_parameters
+from .checks import check_arms, check_generators, check_parameters
 from .notebook import check_imports, nearest, notebook_parameters, notebook_words
 
 # %% ../../nbs/library/study/03_file.ipynb #c007
@@ -65,11 +66,12 @@ _MODELS = 'base', 'pretrained'      # folders, or names on the hub
 
 def _is_path(name):
     "Whether a parameter names a file or folder, or several"
-    return name in ('source', 'base_sources', *_MODELS) or name.endswith('_folder')
+    return name in ('source', 'synthetic', 'base_sources', *_MODELS) or name.endswith('_folder')
 
 def _absolute(name, value, folder):
     """`value` of parameter `name` with its paths made absolute, of KIND=SOURCE the source.
     `simulate`, '' and models of the hub are not paths"""
+    if name == 'generators' and isinstance(value, list): return [_absolute_class(str(text), folder) for text in value]
     if not _is_path(name) or value in ('simulate', ''): return value
     if isinstance(value, list):
         return [_absolute_source(text, folder) for text in value]
@@ -81,6 +83,14 @@ def _absolute_source(text, folder):
     "KIND=SOURCE, or a source alone, with its path made absolute"
     *kind, source = text.split('=', 1)
     return '='.join([*kind, _absolute('source', source, folder)])
+
+def _absolute_class(text, folder):
+    "word=FILE:Class with its file made absolute, also of module:Class where that module lies in the folder"
+    word, address = word_and_address(text)
+    place, colon, name = address.rpartition(':')
+    file = Path(place).expanduser() if place.endswith('.py') else Path(f'{place.replace(".", "/")}.py')
+    lies_there = colon and (folder/file).is_file()
+    return f'{word}={(folder/file).resolve()}:{name}' if lies_there else text
 
 def without_folders(value):
     "`value` of a parameter for other readers: of an absolute path only the last name"
@@ -210,4 +220,5 @@ def _check_study(study, known):
             raise StudyError('the study names no images: give -p source=PATH, or source under parameters in the study '
                              'file (a file or folder of images, or simulate for made-up cells)')
         check_parameters(values, known)
-        if values.get('arms') is not None: check_arms(values['arms'], study.baseline, words)
+        made = check_generators(values, known)
+        if values.get('arms') is not None: check_arms(values['arms'], study.baseline, words if made is None else made)

@@ -12,23 +12,33 @@ import pandas as pd
 import yaml
 from pathlib import Path
 
-from ..arms import CONTROLS
-from ..errors import StudyError, reason
+from ..arms import CONTROLS, learn_words
+from ..errors import GeneratorError, StudyError, reason
 from ..outcome import FACTS, ROW, read_rows, read_table
 from .file import without_folders
 from ..verdicts.next_step import confirmed, steps
 from ..verdicts.statistics import verdicts
 from ..verdicts.words import counted
 
+# %% ../../nbs/library/study/04_ledger.ipynb #c006l
+def _learn_words(settings):
+    "Have the names of arms read by the words of the study's generators; a study may mean something else by these"
+    parameters, grid = settings.get('parameters', {}), settings.get('grid', {})
+    for generators in [parameters.get('generators'), *grid.get('generators', [])]:
+        try: learn_words(generators or [], synthetic='somewhere')
+        except (GeneratorError, TypeError): continue
+
 # %% ../../nbs/library/study/04_ledger.ipynb #c006
 def read_settings(out):
-    "What `study.yaml` in the folder of a study says"
+    "What `study.yaml` in the folder of a study says; its arms can be read from here on, by the words of its generators"
     path = Path(out)/'study.yaml'
     if not path.exists(): raise StudyError(f'{out} holds no study: there is no study.yaml')
     try: settings = yaml.safe_load(path.read_text(encoding='utf-8'))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as e: settings, why = None, reason(e)
     else: why = 'it does not say which runs there are'
-    if isinstance(settings, dict) and isinstance(settings.get('runs'), dict): return settings
+    if isinstance(settings, dict) and isinstance(settings.get('runs'), dict):
+        _learn_words(settings)
+        return settings
     raise StudyError(f'{path} is damaged ({why}); delete this one file and give the command of the study again: '
                      'finished runs are kept')
 

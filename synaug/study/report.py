@@ -24,7 +24,7 @@ from .ledger import comparable, main_split, mixture, next_steps, read_settings, 
 from ..verdicts.claims import check_claims, testable
 from ..verdicts.next_step import confirmed, cost_words, not_tried_sentence, step_sentences, step_words
 from ..verdicts.planning import plan_study
-from ..verdicts.words import metric_name, scope_sentence, summary_sentences
+from ..verdicts.words import maker_sentences, metric_name, scope_sentence, summary_sentences
 from ..verdicts.worth import exchange_rate, exchange_sentence
 
 # %% ../../nbs/library/study/10_report.ipynb #c005
@@ -167,9 +167,11 @@ def first_runs(self: Report, file):
 # %% ../../nbs/library/study/10_report.ipynb #c015
 @patch
 def said(self: Report):
-    "The verdicts in sentences"
+    "The verdicts in sentences, and before or after them what must be known of images made elsewhere"
     judged = dict(metric=self.metric, split=self.main, margin=self.margin)
-    return summary_sentences(self.verdict, **judged, controls=self.settings.get('controls', CONTROLS))
+    verdicts = summary_sentences(self.verdict, **judged, controls=self.settings.get('controls', CONTROLS))
+    before, after = maker_sentences(self.settings, self.main)
+    return [*before, *verdicts, *after]
 
 @patch
 def headline(self: Report):
@@ -183,7 +185,7 @@ def headline(self: Report):
         return say(f'{nothing} Its {metric_name(self.metric)}: {shown}.')
     sentences = self.said()
     if self.grid: return say(f"**{' '.join(sentences)}**")
-    first = [s for s in sentences if s.startswith((f'On {self.main},', 'At '))]
+    first = [s for s in sentences if s.startswith(('Caution:', f'On {self.main},', 'At '))]
     say(f"**{' '.join(first)}** {' '.join(s for s in sentences if s not in first)}")
 
 # %% ../../nbs/library/study/10_report.ipynb #c015c
@@ -233,7 +235,8 @@ def audits_in_short(self: Report, point):
     "The main readings of each audit, a sentence a generator"
     for arm, here in self.same_point(self.audited, point).groupby('arm', sort=False):
         read = audit_table(here.assign(arm='audit')).set_index('audit').reading
-        wanted = [read[a] for a in ('shows the requested label', 'coverage', 'copies, by looks') if a in read]
+        main = ('shows the requested label', 'coverage', 'copies, by looks')
+        wanted = [read[a] for a in (*main, *(a for a in read.index if a.startswith('copies of '))) if a in read]
         if wanted: yield f'**Audits{arm[5:].replace(":", ", ")}.** ' + ' '.join(wanted)
 
 # %% ../../nbs/library/study/10_report.ipynb #c018

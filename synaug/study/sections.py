@@ -236,14 +236,15 @@ def audit_pages(self: Report):
     say('## Audits\n\nDo the synthetic images show what they were made for, are they varied, are they copies, '
         'and does a classifier use what tells them from real ones? '
         f'Mean{" and range" if n > 1 else ""} over {plural(n, "replicate")}, '
-        'beside the same measure for real validation images; test images take no part.')
+        'beside the same measure for real validation images; test images take no part, '
+        'unless images made elsewhere may be copies of them.')
     def at(point):
         for arm, here in self.same_point(self.audited, point).groupby('arm', sort=False):
             if arm != 'audit': say(f'### Images of the generator {arm[6:]}')
             audit_page(here.assign(arm='audit'))
     self.each_point(at)
-    for file, text in {'copies.png': 'The samples closest to training images, in the first replicate.',
-                       'dependence.png': 'The dependence on the look class by class, in the first replicate.'}.items():
+    for file, text in {'copies*.png': 'The samples closest to training images, in the first replicate.',
+                       'dependence*.png': 'The dependence on the look class by class, in the first replicate.'}.items():
         if self.first_runs(file): say(text)
         self.pictures(file)
 
