@@ -9,11 +9,13 @@ __all__ = ['TUNED', 'check_tune', 'frozen_but', 'Network', 'how_to_train', 'chos
 import torch
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 from .backbones import kind_of_network, network_called
 from .elsewhere import check_fits
 from .recipes import recipe_called
 from ..errors import BackboneError, RecipeError
+from ..own import source_hash
 
 # %% ../../nbs/library/classifiers/11_choice.ipynb #cho5
 TUNED = {       # what is learnt of a network, beside its head: share of its layers, the last ones; in words
@@ -56,14 +58,18 @@ class Network:
         "Whether its weights were learnt elsewhere; one's own function is trusted to bring some"
         return bool(self.pretrained) or kind_of_network(self.name) in ('model', 'own')
 
+    def identity(self):
+        "What it depends on: its words, and the file of one's own function"
+        told = [self.name, self.pretrained, self.tune, self.side]
+        return [*told, source_hash(self.name)] if kind_of_network(self.name) == 'own' else told
+
     def in_words(self):
         "The network, its weights and what is learnt of it, as a phrase"
-        name = self.name.rsplit('/', 1)[-1] if ':' in self.name else self.name
-        own = kind_of_network(self.name)
-        weights = dict(own="weights as it makes them", model='its own weights').get(own, 'random weights')
-        if self.pretrained: weights = 'its usual weights' if self.pretrained == 'hub' else f'weights of {self.pretrained}'
+        known = dict(own='the weights that it makes', model='its own weights', hub='its usual weights')
+        weights = known.get(kind_of_network(self.name), 'random weights')
+        if self.pretrained: weights = known.get(self.pretrained, f'weights of {Path(self.pretrained).name}')
         at = f', at {self.side} pixels' if self.side else ''
-        return f'{name} with {weights}{at}: {TUNED[self.tune][1]}'
+        return f'{Path(self.name).name} with {weights}{at}; {TUNED[self.tune][1]}'
 
 # %% ../../nbs/library/classifiers/11_choice.ipynb #cho12
 def how_to_train(network, updates=None, learning_rate=None):
@@ -86,6 +92,5 @@ def chosen_classifier(network='compact', pretrained='', tune='all', side=None, u
 
 def check_classifier(network, channels, n_classes, size):
     "BackboneError unless a `Network` can be built, weights included, and takes images of that kind: on two of them"
-    what = f'network={network.name.rsplit("/", 1)[-1] if ":" in network.name else network.name}'
-    if network.knows: return check_fits(network, channels, n_classes, size, what)
+    if network.knows: return check_fits(network, channels, n_classes, size, f'network={Path(network.name).name}')
     with torch.device('meta'): network(channels, n_classes, size)

@@ -8,6 +8,7 @@ __all__ = ['at_side', 'TimmNetwork', 'spread', 'timm_network', 'own_network', 'c
 # %% ../../nbs/library/classifiers/10_elsewhere.ipynb #els3
 import torch
 import torch.nn.functional as F
+from contextlib import contextmanager
 from importlib.util import find_spec
 from torch import nn
 
@@ -106,20 +107,24 @@ def own_network(reference, channels, n_classes, size):
     return net
 
 # %% ../../nbs/library/classifiers/10_elsewhere.ipynb #els15
+@contextmanager
+def _taking(what, size, channels):
+    "Whatever fails within is a BackboneError: the network does not take such images"
+    try: yield
+    except Exception as e:
+        raise BackboneError(f'{what} cannot take images of {size[0]}x{size[1]} pixels and {channels} channels: '
+                            f'{type(e).__name__}, {reason(e)}') from e
+
 @torch.no_grad()
 def check_fits(network, channels, n_classes, size, what='network'):
     """BackboneError unless `network(channels, n_classes, size)` takes such images: `features` gives `(N, D)`, `head`
     `(N, K)` logits, and `forward` is the one after the other"""
     net = network(channels, n_classes, size).eval()
-    shown = f'images of {size[0]}x{size[1]} pixels and {channels} channels'
     x = torch.linspace(-1, 1, 2*channels*size[0]*size[1]).reshape(2, channels, *size)
-    try:
-        features = net.features(x)
-        logits, whole = net.head(features), net(x)
-    except Exception as e:
-        raise BackboneError(f'{what} cannot take {shown}: {type(e).__name__}, {reason(e)}') from e
+    with _taking(what, size, channels): features = net.features(x)
     if features.ndim != 2 or len(features) != 2:
-        raise BackboneError(f'{what}: features of 2 {shown} must be (2, D); found {tuple(features.shape)}')
+        raise BackboneError(f'{what}: features of 2 images must be (2, D); found {tuple(features.shape)}')
+    with _taking(what, size, channels): logits, whole = net.head(features), net(x)
     if tuple(logits.shape) != (2, n_classes) or logits.shape != whole.shape:
         raise BackboneError(f'{what}: 2 images and {n_classes} classes must give logits (2, {n_classes}); found '
                             f'{tuple(logits.shape)} from head and {tuple(whole.shape)} from forward')

@@ -76,7 +76,7 @@ def recipe_called(name):
 
 # %% ../../nbs/library/classifiers/04_recipes.ipynb #f1
 recipes['fine-tuning'] = Recipe(lr=4e-4)
-recipes['probe'] = Recipe(lr=4e-3, weight_decay=.01)
+recipes['probe'] = Recipe(lr=1e-2, weight_decay=.01)
 
 # %% ../../nbs/library/classifiers/04_recipes.ipynb #v1
 views = {           # word of an arm -> what it replaces in a recipe

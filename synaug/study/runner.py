@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import RunFailed, StudyError, mistakes
 from ..store import lock, short_hash, write
-from .checks import check_data
+from .checks import checked_data, fingerprints
 from .file import without_folders
 from .machine import cores, machine_facts, package_version, version_facts
 from .notebook import notebook_code, notebook_parameters
