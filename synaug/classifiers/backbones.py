@@ -343,7 +343,7 @@ def check_network(name):
                             'module:function, or the folder or hub name (owner/name) of a model')
     if kind == 'timm': timm_network(name.removeprefix('timm:'))
     if kind == 'own': loaded(name)
-    if kind == 'model' and not Path(name).is_dir() and not re.fullmatch(r'[\w.-]+/[\w.-]+', name):
+    if kind == 'model' and not Path(name).is_dir() and not re.fullmatch(r'\w[\w.-]*/[\w.-]+', name):
         raise BackboneError(f'network={name}: there is no such folder, and models of the hub are named owner/name')
 
 def network_called(name, pretrained='', side=None, **options):
