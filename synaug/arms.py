@@ -298,8 +298,8 @@ _SAID = {               # field of an `Arm` -> what is said of a value that is n
     'reduction': 'of {} means',
     'start': dict(pool='from weights learnt without labels on the pool', weights='from weights learnt elsewhere'),
     'length': '{:g} times the updates',
-    'views': dict({'no-augmentation': 'without augmentation'}, flips='under flips alone', randaugment='under RandAugment',
-                  mixup='under mixup', cutmix='under cutmix'),
+    'views': {'no-augmentation': 'without augmentation', 'flips': 'under flips alone'} |
+             dict(randaugment='under RandAugment', mixup='under mixup', cutmix='under cutmix'),
     'sampling': 'every class as often as any other',
     'adapts': 'BatchNorm statistics of the domain that is scored',
 }

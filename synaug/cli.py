@@ -128,9 +128,9 @@ def print_next(data, source, **options):
     study = read_study('your-images', settings)
     at_once, side = min(cores(), study.replicates), max(data.train.size)
     seconds = trial_seconds(study.parameters, data, study.replicates)/at_once
-    more = [*notes, *[why]*bool(why), f'it takes about {_took(seconds)} on {cores()} cores at {side} pixels, measured on a few steps']
+    takes = f'it takes about {_took(seconds)} on {cores()} cores at {side} pixels, measured on a few steps'
     console = Console()
-    for line in (f'understood: {understood(data)}', f'next: {command}', *more):
+    for line in (f'understood: {understood(data)}', f'next: {command}', *notes, *filter(None, [why]), takes):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 # %% ../nbs/library/90_cli.ipynb #c017

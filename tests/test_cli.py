@@ -176,7 +176,7 @@ YOURS = 'your-images', '-p', 'source=small.npz', '-p', 'labels_per_class=2'
     (['network=vit_b16', 'size=18'], 'images of 18x18 cannot be cut into patches of 16'),
     (['pretrained=hub'], 'there are no weights for network=compact'),
     (['tune=head'], "tune='head' freezes a body that has learnt nothing"),
-    (['network=efficientnet_lite0', 'pretrained=hub', 'tune=tail'], "there is no tune='tail'; choose from all, last, head"),
+    (['network=efficientnet_lite0', 'pretrained=hub', 'tune=tail'], "no tune='tail'; choose from all, last, head"),
     (['arms=real,pretrained'], 'leave the word pretrained out'),
     (['tune=head', 'arms=real,pool-pretrained'], 'learns nothing from a pool'),
     (['updates=few'], 'parameter updates must be at least 1; found few'),

@@ -174,9 +174,9 @@ def _tried_width(net, channels, size):
 # %% ../../nbs/library/classifiers/02_backbones.ipynb #c020
 @rebuildable
 class Backbone(nn.Module):
-    """An image model of `transformers`: `features` of images `(N, C, H, W)` in [-1, 1] are pooled `(N, D)`, `head` gives K
-    logits. Built with random weights; `Backbone(**net.arguments)` is another of its kind. BackboneError if the size
-    does not fit"""
+    """An image model of `transformers`: `features` of images `(N, C, H, W)` in [-1, 1] are pooled `(N, D)`, `head`
+    gives K logits. Built with random weights; `Backbone(**net.arguments)` is another of its kind. BackboneError if the
+    size does not fit"""
     def __init__(self,
         family, config,         # type of model, such as 'resnet', and settings of its configuration
         channels, n_classes, size,
@@ -316,7 +316,8 @@ def backbone(
         return Backbone(family, shape | config, channels, n_classes, size, **looks)
     if not pretrained: return from_scratch
 
-    source, expected = hub if pretrained is True else str(pretrained), shape | {k: config[k] for k in config if k in shape}
+    source = hub if pretrained is True else str(pretrained)
+    expected = shape | {k: v for k, v in config.items() if k in shape}
     def check(_, found):
         if wrong := _differs(found, family, expected):
             raise BackboneError(f'pretrained={source!r} is not a {name}: its {wrong[0]} is {wrong[1]}, not {wrong[2]}; '
@@ -352,8 +353,8 @@ def network_called(name, pretrained='', side=None, **options):
     check_network(name)
     weights, kind = {'': False, 'hub': True}.get(pretrained, pretrained), kind_of_network(name)
     if weights and (name == 'compact' or kind == 'own'):
-        raise BackboneError(f'pretrained={pretrained}: there are no weights for network={name}; leave pretrained out, or '
-                            'choose another network, such as efficientnet_lite0')
+        raise BackboneError(f'pretrained={pretrained}: there are no weights for network={name}; leave pretrained out, '
+                            'or choose another network, such as efficientnet_lite0')
     if name == 'compact': return CompactResNet
     if kind == 'own': return partial(own_network, name)
     if kind == 'timm': return timm_network(name.removeprefix('timm:'), weights, side)

@@ -84,8 +84,8 @@ def how_to_train(network, updates=None, learning_rate=None):
     return dict(updates=updates or usual, recipe=recipe)
 
 def chosen_classifier(network='compact', pretrained='', tune='all', side=None, updates=None, learning_rate=None):
-    """The classifier of a study as arguments of `train`: `network`, `updates` and `recipe`. BackboneError or RecipeError,
-    before anything is built, for what cannot be"""
+    """The classifier of a study as arguments of `train`: `network`, `updates` and `recipe`. RecipeError for what cannot
+    be trained so"""
     chosen = Network(network, pretrained, tune, side)
     check_tune(tune)
     if tune != 'all' and not chosen.knows:
@@ -102,9 +102,10 @@ def check_classifier(network, channels, n_classes, size):
 FEW = 100       # labelled images of the smallest class, up to which weights from elsewhere are suggested
 
 def suggested_network(train):
-    "(parameters of a network to try first on the labelled images `train`, why); ({}, '') where no rule of thumb is clear"
+    "(parameters of a network to try first on the labelled images `train`, why); ({}, '') where no rule is clear"
     n = int(train.counts().min())
     if tuple(train.channels) != ('red', 'green', 'blue') or n > FEW: return {}, ''
     why = f'colour images, {n} labelled in the smallest class: weights of ImageNet are the first thing to try'
-    if find_spec(PACKAGE): return dict(network='efficientnet_lite0', pretrained='hub'), f'network=efficientnet_lite0: {why}'
+    settings = dict(network='efficientnet_lite0', pretrained='hub')
+    if find_spec(PACKAGE): return settings, f'network=efficientnet_lite0: {why}'
     return {}, f'{why} (network=efficientnet_lite0 -p pretrained=hub, after pip install {PACKAGE.replace("_", "-")})'

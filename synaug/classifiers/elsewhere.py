@@ -26,8 +26,8 @@ def at_side(x, side=None):
 def _timm(name):
     "The package timm. BackboneError if it is not installed, or has no model of that name"
     if find_spec('timm') is None:
-        raise BackboneError(f'network=timm:{name} needs timm, which is not installed here: pip install timm torchvision, '
-                            'or choose another network')
+        raise BackboneError(f'network=timm:{name} needs timm, which is not installed here: pip install timm torchvision'
+                            ', or choose another network')
     import timm
     if timm.is_model(name): return timm
     near = ', '.join(timm.list_models(f'*{name[:6]}*')[:5])

@@ -39,15 +39,15 @@ def arm_lines(arms):
 # %% ../../nbs/library/study/13_beforehand.ipynb #bf09
 def power_lines(replicates, judged, per_class, metric, margin):
     "Whether so many replicates can judge so many arms together, and the effect that they would find on such a test set"
-    p, arms = smallest_p(replicates, judged), f'{counted(judged, "arm")} judged together'
+    n, p = counted(replicates, 'replicate'), smallest_p(replicates, judged)
+    smallest = f'the smallest corrected p with {counted(judged, "arm")} judged together is {p:.2g}'
     if p >= .05:
-        return [f'{counted(replicates, "replicate")} cannot end in helps or hurts: the smallest corrected p with {arms} '
-                f'is {p:.2g}; {replicates_needed(judged)} replicates can']
-    lines = [f'{counted(replicates, "replicate")} can end in helps or hurts: the smallest corrected p with {arms} is {p:.2g}']
+        return [f'{n} cannot end in helps or hurts: {smallest}; {replicates_needed(judged)} replicates can']
+    lines = [f'{n} can end in helps or hurts: {smallest}']
     if not len(per_class): return lines
-    effect, images = guessed_effect(per_class, replicates, judged), f'{min(per_class)} to {max(per_class)} test images a class'
-    return [*lines, f'a difference of about {effect:.2g} {metric_name(metric)} would be found (80 % power), guessed from '
-                    f'{images}; the margin is {margin:g}']
+    effect = guessed_effect(per_class, replicates, judged)
+    return [*lines, f'a difference of about {effect:.2g} {metric_name(metric)} would be found (80 % power), guessed '
+                    f'from {min(per_class)} to {max(per_class)} test images a class; the margin is {margin:g}']
 
 # %% ../../nbs/library/study/13_beforehand.ipynb #bf13
 ROUNDS = dict(sure=3)                               # of training, by the kind of labels
@@ -212,7 +212,8 @@ def told_beforehand(
 ):
     "(lines that say what the study is going to do, about how many seconds it takes or None)"
     points = points_of(study, loaded, left)
-    lines = [*what_lines(points), *judged_lines(study, points), f'to do: {counted(len(left), "run")}, {workers} at a time']
+    lines = [*what_lines(points), *judged_lines(study, points)]
+    lines.append(f'to do: {counted(len(left), "run")}, {workers} at a time')
     seconds = clock_seconds(points, workers) if timing else None
     if seconds is not None:
         lines.append(f'time: about {in_words(seconds)}, within a factor of two, by a few steps that were timed')

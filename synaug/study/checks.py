@@ -224,8 +224,8 @@ def _check_starts(values):
             raise ArmError(f'arm {arm.name}: here every arm starts from the weights that pretrained names; leave the '
                            'word pretrained out of the arm')
         if arm.start == 'pool' and values['tune'] == 'head':
-            raise ArmError(f"arm {arm.name}: a frozen body (tune='head') learns nothing from a pool; leave the arm out, "
-                           "or take tune='last' or 'all'")
+            raise ArmError(f"arm {arm.name}: a frozen body (tune='head') learns nothing from a pool; leave the arm "
+                           "out, or take tune='last' or 'all'")
 
 # %% ../../nbs/library/study/02_checks.ipynb #c026
 def _arguments(values):

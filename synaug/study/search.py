@@ -147,7 +147,8 @@ def minutes(search, data, update, heavy, step, workers):
     generators = len({parse(arm).generator for arm in candidates} - {None})
     fitted = values['pool_steps'] + generators*values['generator_steps']*(fresh + in_race[1])
     chosen = start_updates((*candidates, *search.beside), values, values['updates'])
-    seconds = (light*values['updates'] + chosen)*update + (fitted + sampling_steps(drawn, values['sampling_steps']))*step
+    fitted += sampling_steps(drawn, values['sampling_steps'])
+    seconds = (light*values['updates'] + chosen)*update + fitted*step
     return (seconds + weighty*values.get('pretrained_updates', 0)*heavy)/60/workers
 
 # %% ../../nbs/library/study/12_search.ipynb #c011
