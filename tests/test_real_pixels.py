@@ -172,7 +172,7 @@ def test_inspect_ends_with_the_next_command(tmp_path, inspect):
     code, said = inspect(folders(tmp_path/'my [cells]', saved('.png')))
     last = said.strip().splitlines()[-5:]
     assert code == 0 and last[0].startswith('understood: 24 images of 32x32 pixels, uint8, channels red, green, blue')
-    assert re.fullmatch(r"next: synaug run your-images -p 'source=.*my \[cells\]' -p labels_per_class=\d+ .*", last[1])
+    assert re.fullmatch(r"next: synaug run your-images -p 'source=.*my \[cells\]' .*-p labels_per_class=\d+ .*", last[1])
     assert 'labels_per_class can be 1 to' in last[2] and 'about 60 seconds' in last[4]
     assert 'colour images' in last[3] and 'efficientnet_lite0' in last[3]
 
