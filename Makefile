@@ -36,8 +36,10 @@ test-slow: $(INSTALLED)
 docs: $(INSTALLED)
 	python docs/build.py
 
+# Jupyter refuses to start for root, who is the only user of many containers; it listens to this machine alone, with a token
+lab: AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 lab: $(INSTALLED)
-	jupyter lab nbs
+	jupyter lab nbs --ip=127.0.0.1 $(AS_ROOT)
 
 export: $(INSTALLED)
 	nbdev_export

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from .errors import RunFailed, StudyError, SynaugError
+from .errors import RunFailed, StudyError, SynaugError, reason
 
 # %% ../nbs/library/90_cli.ipynb #c005
 def _verdict_cell(rows):
@@ -171,6 +171,15 @@ _Timing = typer.Option('--timing/--no-timing', help='Whether to time a few steps
 _Out = typer.Option(
     metavar='DIR', help='Folder of the results; an interrupted study continues there.', show_default='runs/STUDY')
 
+_Limit = typer.Option(metavar='MINUTES', help='End a run that takes longer; it counts as failed.', show_default='none')
+_Mix = typer.Option('--mix', help='Go on although finished runs were made with other versions; the report says so.')
+
+def _seconds(limit):
+    "A limit in minutes as seconds. StudyError unless it is above 0"
+    if limit is None: return None
+    if limit <= 0: raise StudyError(f'--limit is a number of minutes above 0; found {limit:g}')
+    return 60*limit
+
 def _run_and_print(do, out):
     "`do(command)`, which gives the path of a report, and print what the study in folder `out` found"
     began, command = time.time(), shlex.join(['synaug', *sys.argv[1:]])
@@ -209,6 +218,8 @@ def run(
     dry_run: Annotated[bool, _Dry] = False,
     yes: Annotated[bool, _Yes] = False,
     timing: Annotated[bool, _Timing] = True,
+    limit: Annotated[float, _Limit] = None,
+    mix: Annotated[bool, _Mix] = False,
 ):
     "Say what a study is going to do, run it, or what is left of it, and print the verdict."
     from synaug.study.file import read_study
@@ -217,7 +228,8 @@ def run(
     if found.search: raise StudyError(f'{found.name} is a search; give its source: synaug search SOURCE')
     out = out or Path('runs')/found.name
     agreed = partial(_agreed, dry_run, yes, timing)
-    _run_and_print(lambda command: run_study(found, out, workers, command, agreed), out)
+    do = partial(run_study, found, out, workers, limit=_seconds(limit), mix=mix, agreed=agreed)
+    _run_and_print(do, out)
 
 # %% ../nbs/library/90_cli.ipynb #search1
 _Images = typer.Argument(metavar='SOURCE', help='simulate, an .npz file, a folder of images, or a manifest .csv.')
@@ -238,13 +250,16 @@ def search(
     file: Annotated[str, _File] = 'search',
     workers: Annotated[int, _Workers] = None,
     out: Annotated[Path, _Out] = None,
+    limit: Annotated[float, _Limit] = None,
+    mix: Annotated[bool, _Mix] = False,
 ):
     "Find what would help: race many candidates on validation, judge the winners on fresh replicates."
     from synaug.study.search import read_search, run_search
     settings = [*p, *([] if labels is None else [f'labels_per_class={labels}'])]
     found = read_search(source, settings, candidates, replicates, trainings, file)
     out = out or Path('runs')/f'search-{Path(source).stem}'
-    _run_and_print(partial(run_search, found, out, workers), out)
+    do = partial(run_search, found, out, workers, limit=_seconds(limit), mix=mix)
+    _run_and_print(do, out)
 
 # %% ../nbs/library/90_cli.ipynb #356d4366
 _Folder = typer.Argument(metavar='DIR', help='The folder of a study.')
@@ -253,9 +268,13 @@ _Page = typer.Option(metavar='FILE', help='Also keep the report as a notebook, t
 @app.command()
 def report(folder: Annotated[Path, _Folder], page: Annotated[Path, _Page] = None):
     "Rebuild ledger, verdict and report from the finished runs of a study."
+    from synaug.study.ledger import read_settings
     from synaug.study.pages import save_page, write_report
-    path = write_report(folder)
-    if page: save_page(folder, page)
+    from synaug.study.runner import alone_in
+    read_settings(folder)
+    with alone_in(folder):
+        path = write_report(folder)
+        if page: save_page(folder, page)
     print_outcome(folder)
     print(f'report: {path}')
 
@@ -360,3 +379,8 @@ def main():
     except (SynaugError, RunFailed) as e:
         print('error: ' + ' '.join(str(e).split()), file=sys.stderr)
         sys.exit(2 if isinstance(e, SynaugError) else 1)
+    except BrokenPipeError: sys.exit(1)                         # whoever read has gone
+    except OSError as e:
+        where = f'{e.filename}: ' if e.filename else ''
+        print(f'error: {where}{e.strerror or reason(e)}; what had finished is kept', file=sys.stderr)
+        sys.exit(1)

@@ -34,7 +34,7 @@ from .data.sources import read_pool
 from .errors import ArmError, AuditError
 from .evaluation import choose_thresholds, score_splits
 from .generators import latent, lora, pixel, text_to_image
-from .outcome import save_predictions, save_rows
+from .outcome import save_predictions, save_rows, write_table
 from .partners import check_arm, check_given, of_generator, partner, partner_labels
 from .store import cached, run_folder
 
@@ -351,7 +351,7 @@ def finish(
         folder = run_folder(self.out)
         for name, figure in figures.items():
             if figure is not None: figure.savefig(folder/f'{name}.png', dpi=80)
-        for name, table in tables.items(): table.to_csv(folder/f'{name}.csv', index=False)
+        for name, table in tables.items(): write_table(folder/f'{name}.csv', table)
         predicted = set().union(*scored.probs.values())
         save_predictions(folder, {k: s for k, s in self.data.scored().items() if k in predicted}, scored.probs)
     found = [t for t in [scored.rows, audit_rows(audits, effects), *rows] if len(t)]

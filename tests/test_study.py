@@ -184,14 +184,16 @@ def test_interrupted_study_ends_with_the_same_ledger(folder, finished):
 def test_more_replicates_and_lost_rows(folder, finished):
     out = finished[0]
     before, old = rows_of(out), ledger(out)
-    lost = next(iter(sorted(before)))
+    lost, damaged, _ = sorted(before)
     (out/'runs'/lost/'rows.parquet').unlink()
+    (out/'runs'/damaged/'rows.parquet').write_bytes(b'PAR1')
+    before = rows_of(out) | {lost: 0}
     code, said, wrong = finish(start(folder, '--replicates', '4', out='whole'))
     assert code == 0, wrong
     after = rows_of(out)
-    assert len(after) == 4 and '4/4' in said and '2/4' not in said
-    assert {n for n in before if after[n] != before[n]} == {lost}
-    assert_frame_equal(ledger(out)[:len(old)], old)                        # the lost run gave the same rows again
+    assert len(after) == 4 and '4/4' in said and '1/4' not in said
+    assert {n for n in before if after[n] != before[n]} == {lost, damaged}
+    assert_frame_equal(ledger(out)[:len(old)], old)                        # the lost runs gave the same rows again
 
 
 def test_failing_replicate(folder):
@@ -209,6 +211,36 @@ def test_error_of_the_user_in_a_run(folder):
     settings = '-p', 'fails_at=0', '-p', 'user_error=true'
     code, said, wrong = finish(start(folder, *settings, '--replicates', '1', out='user'))
     assert code == 2 and 'BudgetError: labels_per_class=9' in wrong and not (folder/'user'/'ledger.parquet').exists()
+
+
+def test_a_run_that_hangs_is_ended_and_told(folder):
+    hold = folder/'held'
+    hold.touch()
+    code, said, wrong = finish(start(folder, '--replicates', '2', '--limit', '.5', out='hangs', hold=hold))
+    assert code == 1 and '1 of 2 runs failed' in wrong and 'took longer than a run may' in wrong
+    assert len(rows_of(folder/'hangs')) == 1 and (folder/'hangs'/'report.html').exists()
+
+
+def test_report_waits_for_nobody(folder, finished):
+    "Ledger and report are never rebuilt by two processes at a time"
+    from synaug.study.runner import alone_in
+    command = [sys.executable, '-c', 'from synaug.cli import main; main()', 'report', str(finished[0])]
+    with alone_in(finished[0]): told = subprocess.run(command, capture_output=True, text=True, env=ENV)
+    assert told.returncode == 2 and 'another synaug is running' in told.stderr
+
+
+def test_names_that_would_do_something(folder):
+    "A split called as a formula, a tag, a brace or mathematics is a name everywhere"
+    odd = '=1+1 <img src=x onerror=alert(1)> {arms} $x$'
+    body = BODY.replace("'val', 'test'", f"'val', {odd!r}")
+    write_notebook(folder/'odd.ipynb', PARAMETERS, body)
+    (folder/'odd.yaml').write_text('notebook: odd.ipynb\ntitle: "Odd <script>"\nreplicates: 2\n')
+    command = [sys.executable, '-c', 'from synaug.cli import main; main()', 'run', 'odd.yaml', '--out', '{arms}']
+    told = subprocess.run(command, capture_output=True, text=True, env=ENV, cwd=folder)
+    assert told.returncode == 0, told.stderr
+    page, table = ((folder/'{arms}'/name).read_text() for name in ('report.html', 'verdict.csv'))
+    assert '<img src=x' not in page and '<script' not in page and 'onerror=alert(1)&gt;' in page
+    assert not re.search('(^|,)"?=', table, re.M) and "'=1+1" in table
 
 
 def test_threads_follow_from_the_study(finished):

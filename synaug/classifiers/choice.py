@@ -75,12 +75,17 @@ class Network:
         return f'{Path(self.name).name} with {weights}{at}; {TUNED[self.tune][1]}'
 
 # %% ../../nbs/library/classifiers/11_choice.ipynb #cho12
+def _at_rate(recipe, lr):
+    "The `Recipe` at this rate of AdamW, and that of Muon in proportion"
+    muon_lr = recipe.muon_lr and recipe.muon_lr*lr/recipe.lr
+    return replace(recipe, lr=lr, muon_lr=muon_lr)
+
 def how_to_train(network, updates=None, learning_rate=None):
     "`updates` and `recipe` of a `Network`, as arguments of `train`: as given, and where None by its kind"
     recipe, usual = 'default', 400
     if network.knows and kind_of_network(network.name) != 'own': recipe, usual = 'fine-tuning', 200
     if network.tune != 'all': recipe, usual = 'probe' if network.tune == 'head' else 'fine-tuning', 200
-    if learning_rate: recipe = replace(recipe_called(recipe), lr=learning_rate)
+    if learning_rate: recipe = _at_rate(recipe_called(recipe), learning_rate)
     return dict(updates=updates or usual, recipe=recipe)
 
 def chosen_classifier(network='compact', pretrained='', tune='all', side=None, updates=None, learning_rate=None):

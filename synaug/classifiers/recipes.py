@@ -33,9 +33,10 @@ def tenth_at_half(progress):
 # %% ../../nbs/library/classifiers/04_recipes.ipynb #c007
 @dataclass(frozen=True)
 class Recipe:
-    "How a classifier is optimised by AdamW and which checkpoint is kept"
-    lr: float = 4e-3
-    schedule: Callable = one_cycle      # share of `lr` after a share of the updates
+    "How a classifier is optimised, and which checkpoint is kept"
+    lr: float = 4e-3                    # of AdamW
+    muon_lr: float | None = .02         # of Muon, which moves the matrices; None: AdamW moves them too
+    schedule: Callable = one_cycle      # share of these rates after a share of the updates
     weight_decay: float = .05
     ema_decay: float = .97              # of the averaged weights that are scored; 0: the weights themselves
     metric: str = 'macro_ap'            # on validation; or 'macro_f1'
@@ -46,10 +47,11 @@ class Recipe:
     smoothing: float = 0.               # epsilon of label smoothing
     mix: Callable | None = None         # (images, labels, generator) -> (images, labels), after both
 
-_LIN_CAO = dict(weight_decay=.01, ema_decay=0., metric='macro_f1', looks=30)
+_LIN_CAO = dict(muon_lr=None, weight_decay=.01, ema_decay=0., metric='macro_f1', looks=30)
 
 recipes = {
     'default': Recipe(),
+    'fine-tuning': Recipe(lr=1e-3, muon_lr=None),
     'mix-model': Recipe(lr=1e-4, schedule=constant, patience=5, **_LIN_CAO),
     'baseline': Recipe(lr=1e-3, schedule=tenth_at_half, **_LIN_CAO),
 }
@@ -61,6 +63,7 @@ def strongly_varied(x, generator):
 
 recipes['deit'] = Recipe(
     lr=2.5e-4,
+    muon_lr=None,
     schedule=partial(one_cycle, rise=5/300),
     ema_decay=0.,
     looks=30,
@@ -75,8 +78,7 @@ def recipe_called(name):
     return recipes[name]
 
 # %% ../../nbs/library/classifiers/04_recipes.ipynb #f1
-recipes['fine-tuning'] = Recipe(lr=4e-4)
-recipes['probe'] = Recipe(lr=1e-2, weight_decay=.01)
+recipes['probe'] = Recipe(lr=1e-2, muon_lr=None, weight_decay=.01)
 
 # %% ../../nbs/library/classifiers/04_recipes.ipynb #v1
 views = {           # word of an arm -> what it replaces in a recipe

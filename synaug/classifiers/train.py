@@ -168,6 +168,7 @@ def _settled(rule, recipe, partner, start):
         raise ArmError(f'arm {arm.name} needs partner images')
     gives = dict(pool='what pretrain gives', weights='a Trained, or a backbone with pretrained=')
     if arm.start and start is None: raise ArmError(f'arm {arm.name} needs a start: {gives[arm.start]}')
+    if arm.start == 'weights' and recipe == 'default': recipe = 'fine-tuning'
     if isinstance(recipe, str): recipe = recipe_called(recipe)
     return arm, under_views(recipe, arm.views)
 
@@ -202,6 +203,12 @@ def _looks_at(updates, looks):
     "The updates after which validation is looked at: `looks` of them, evenly, the last included"
     return set(np.linspace(updates/looks, updates, looks).round().astype(int).clip(1))
 
+def _optimised_by(recipe):
+    "The recipe's optimisers, as `descend` wants to be told"
+    decay = dict(weight_decay=recipe.weight_decay)
+    if recipe.muon_lr is None: return dict(optimizer=partial(torch.optim.AdamW, **decay))
+    return dict(muon_lr=recipe.muon_lr, **decay)
+
 def _descended(nets, loss_of_batch, updates, recipe, checkpoints, looks, seed, progress):
     "The losses of all updates; what is kept on the way is in `checkpoints`. TrainingError if it diverges"
     looks_at = _looks_at(updates, looks or recipe.looks)
@@ -212,7 +219,7 @@ def _descended(nets, loss_of_batch, updates, recipe, checkpoints, looks, seed, p
             loss_of_batch,
             steps=updates,
             lr=recipe.lr,
-            optimizer=partial(torch.optim.AdamW, weight_decay=recipe.weight_decay),
+            **_optimised_by(recipe),
             schedule=lambda i, steps: recipe.schedule(i/steps),
             ema_decay=recipe.ema_decay,
             look=lambda i, averages, losses: i in looks_at and checkpoints.look(averages[0], i, losses),
@@ -229,7 +236,7 @@ def train(
     updates=300,            # times the arm's length
     batch_size=64,
     seed=0,
-    recipe='default',       # a `Recipe` or its name
+    recipe='default',       # a `Recipe` or its name; of arms that start from weights, this one is 'fine-tuning'
     looks=None,             # at validation, instead of the recipe's
     loss=None,              # (logits, labels) `(N, K)` -> `(N,)`; `criterion` of the task if None
     network=CompactResNet,

@@ -12,6 +12,7 @@ import unicodedata
 from dataclasses import replace
 
 from .images import concat
+from .seen import image_hashes
 from ..errors import BudgetError, LeakError
 
 # %% ../../nbs/library/data/03_splits.ipynb #c007
@@ -110,8 +111,8 @@ def _imbalance(content, part, fractions):
 
 # %% ../../nbs/library/data/03_splits.ipynb #c016c
 def _aside(s, share, rng):
-    "Boolean `(N,)`: a random `share` of the images of `s`, by group where there are groups"
-    units = np.arange(len(s)) if s.groups is None else np.unique(s.groups, return_inverse=True)[1]
+    "Boolean `(N,)`: a random `share` of the images of `s`, by group where there are groups; copies stay together"
+    units = np.unique(image_hashes(s.images) if s.groups is None else s.groups, return_inverse=True)[1]
     sizes = np.bincount(units)
     order = rng.permutation(len(sizes))
     before = np.cumsum(sizes[order]) - sizes[order]
@@ -119,18 +120,22 @@ def _aside(s, share, rng):
 
 def with_domains(data, share=.5, seed=0):
     """The `Dataset` with a `share` of every shift set moved to the pool, without labels and under the name of its set
-    as the domain; the rest stays to be scored. Itself for a share of 0. BudgetError where a side gets nothing"""
+    as the domain; the rest stays to be scored, and no copy of it goes to the pool. Itself for a share of 0. BudgetError
+    where a side gets nothing"""
     if not share: return data
-    parts, shifts = [], {}
+    parts, shifts, aside = [], {}, {}
     if data.pool is not None: parts.append(replace(data.pool, domains=data.pool.domain_names()))
     for i, (name, s) in enumerate(data.shifts.items()):
         moved = _aside(s, share, np.random.default_rng([seed, 79, i]))
         if moved.all() or not moved.any():
             raise BudgetError(f'{share:.0%} of the {len(s)} images of {name} leaves nothing on one side; '
                               'give another share, or leave the domain out')
-        shifts[name] = s[~moved]
-        parts.append(replace(s[moved].unlabelled(), classes=data.train.classes, domains=np.full(moved.sum(), name)))
+        shifts[name], aside[name] = s[~moved], s[moved]
     if not shifts: return data
+    scored = np.concatenate([image_hashes(s.images) for s in shifts.values()])
+    for name, s in aside.items():
+        s = s[~np.isin(image_hashes(s.images), scored)].unlabelled()
+        parts.append(replace(s, classes=data.train.classes, domains=np.full(len(s), name)))
     as_first = [replace(s, classes=parts[0].classes, task=parts[0].task) for s in parts]
     return replace(data, pool=concat(*as_first), shifts=shifts)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import RunFailed, StudyError
+from ..outcome import write_table
 from ..store import write
 from .file import shipped
 from .ledger import collect, judge, next_steps, read_settings
@@ -81,9 +82,10 @@ def write_report(out):
     out, settings = Path(out).resolve(), read_settings(out)
     ledger = collect(out)
     if confirmed(ledger).empty: raise StudyError(f'{out}: the search has confirmed nothing yet; let it end')
+    for old in ('report.html', 'report.ipynb'): (out/old).unlink(missing_ok=True)       # of another ledger
     write(out/'ledger.parquet', lambda p: ledger.to_parquet(p, index=False))
-    write(out/'verdict.csv', lambda p: judge(ledger, settings).to_csv(p, index=False))
-    write(out/'next_step.csv', lambda p: next_steps(ledger, settings).to_csv(p, index=False))
+    write_table(out/'verdict.csv', judge(ledger, settings))
+    write_table(out/'next_step.csv', next_steps(ledger, settings))
     part, codes = out/'report.part', []
     job = shipped('experiments')/'_report.ipynb', part, {}
     execute_all([job], 1, 1, lambda job, code, seconds: codes.append(code))

@@ -20,7 +20,7 @@ from ..arms import CONTROLS, is_control
 from ..audits.audit import audit_table
 from ..errors import LedgerError, SynaugError
 from ..plots.claims import claims_figure
-from .ledger import comparable, main_split, next_steps, read_settings, read_verdict, varied
+from .ledger import comparable, main_split, mixture, next_steps, read_settings, read_verdict, varied
 from ..verdicts.claims import check_claims, testable
 from ..verdicts.next_step import confirmed, cost_words, not_tried_sentence, step_sentences, step_words
 from ..verdicts.planning import plan_study
@@ -28,13 +28,19 @@ from ..verdicts.words import metric_name, summary_sentences
 from ..verdicts.worth import exchange_rate, exchange_sentence
 
 # %% ../../nbs/library/study/10_report.ipynb #c005
-def say(text): display(Markdown(text))
+_QUIET, _WHOLE = '<span style="color:#57606a">', '<span style="white-space:nowrap">'
 
-def quiet(text): return f'<span style="color:#57606a">{text}</span>'
+def say(text):
+    "Show markdown, in which no HTML is any but our own: a split may be called `<script>`"
+    safe = text.replace('<', '&lt;')
+    for tag in (_QUIET, _WHOLE, '</span>', '<br>'): safe = safe.replace(tag.replace('<', '&lt;'), tag)
+    display(Markdown(safe))
+
+def quiet(text): return f'{_QUIET}{text}</span>'
 
 _ours = '\ue000'          # begins a cell that is HTML of our own, with numbers and arms only
 
-def unbroken(text): return f'{_ours}<span style="white-space:nowrap">{text}</span>'
+def unbroken(text): return f'{_ours}{_WHOLE}{text}</span>'
 
 def _html(cell):
     "A cell as HTML: text is escaped"
@@ -92,6 +98,7 @@ class Report:
         self.main = main_split(self.splits)
         self.replicates = self.ledger.groupby(self.grid or 'study').replicate.nunique().min()
         self.compared = len(self.verdict) > 0
+        self.mixture = mixture(folder)
         self.crowded = len(self.arms) > 16              # the gaps and classes of many arms are read in the tables
 
     @cached_property
@@ -168,6 +175,7 @@ def said(self: Report):
 def headline(self: Report):
     "Title, and the answer"
     say(f"# {self.settings['title'] or self.settings['study']}")
+    if self.mixture: say(self.mixture)
     if not self.compared:
         scores = self.ledger[self.ledger.metric == self.metric].groupby('split', sort=False).value.mean()
         shown = ', '.join(f'{v:.3f} on {split}' for split, v in scores.items())

@@ -18,6 +18,7 @@ from ..arms import arm_kind, parse
 from ..data.images import OWN
 from ..data.splits import budget
 from ..errors import ArmError, BudgetError, RunFailed, StudyError
+from ..outcome import read_rows, write_table
 from ..partners import check_arm
 from ..store import write
 from .beforehand import sampled, sampling_steps, start_updates
@@ -177,7 +178,7 @@ def stage_rows(out, runs):
     "The rows of finished runs. StudyError if one of the first stage was scored on anything but validation"
     tables = []
     for run in runs:
-        rows = pd.read_parquet(Path(out)/'runs'/run.name/'rows.parquet').assign(replicate=run.replicate)
+        rows = read_rows(Path(out)/'runs'/run.name).assign(replicate=run.replicate)
         arms = rows[rows.arm.isin(run.point['arms'])]
         seen = sorted(set(arms.split) - {'val'})
         if run.point['stage'] == 'explore' and seen:
@@ -207,6 +208,8 @@ class Folder:
     fingerprints: dict
     runs: list
     told: dict              # what else study.yaml says
+    limit: float | None = None  # seconds that a run may take
+    mix: bool = False       # whether finished runs may be those of other versions
 
     def settings(self):
         "What `study.yaml` says"
@@ -226,7 +229,8 @@ class Folder:
         self.runs += runs
         self.write()
         workers = min(self.workers, len(runs))
-        failed = run_pending(self.search.study, runs, self.out, workers, max(1, cores()//workers))
+        threads, how = max(1, cores()//workers), dict(limit=self.limit, mix=self.mix)
+        failed = run_pending(self.search.study, runs, self.out, workers, threads, **how)
         if failed: raise_failures(failed, len(runs))
         return stage_rows(self.out, runs)
 
@@ -243,7 +247,7 @@ def explore(folder, say=print):
         say(f'{counted(len(arms) - 1, "candidate")} in the race')
         return folder.rows('explore', arms, replicates)
     table = race(score, search.candidates, search.trainings, **judged)
-    write(folder.out/'race.csv', lambda path: table.to_csv(path, index=False))
+    write_table(folder.out/'race.csv', table)
     choice = choose(table)
     for sentence in race_sentences(table, choice): say(sentence)
     return choice
@@ -260,7 +264,7 @@ def confirm(folder, choice, shifts=()):
         raise
     return write_report(folder.out)
 
-def run_search(search, out, workers=None, command='', say=print, timing=True):
+def run_search(search, out, workers=None, command='', say=print, timing=True, limit=None, mix=False):
     """Race the candidates, judge the winners on fresh replicates, and write ledger, verdict and report into the folder
     `out`; the report's path. What is wrong with search, data or `out` is raised before anything is written"""
     out = Path(out).resolve()
@@ -269,7 +273,7 @@ def run_search(search, out, workers=None, command='', say=print, timing=True):
     data = data_of(values)
     search, left_out = possible(search, data)
     workers = workers or cores()
-    folder = Folder(search, out, workers, command, check_data(search.study), runs=[], told={})
+    folder = Folder(search, out, workers, command, check_data(search.study), runs=[], told={}, limit=limit, mix=mix)
     check_folder(out, folder.settings())
     known = timing and {'updates', 'pool_steps', 'generator_steps'} <= set(values)
     estimate = minutes(search, data, *timed_steps(data, values), workers) if known else None

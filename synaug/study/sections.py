@@ -15,7 +15,7 @@ from ..arms import arm_kind, arm_words, is_control
 from ..audits.audit import audit_table, not_measured
 from ..curation import rules
 from ..errors import SynaugError
-from ..outcome import read_predictions
+from ..outcome import read_predictions, read_table
 from ..plots import study as plots
 from ..plots.audits import audit_figure
 from ..plots.claims import claims_figure, factor_figure
@@ -37,7 +37,7 @@ def race(self: Report):
     "Of a search: how the candidates raced, and what fresh replicates say of the winners"
     path, chosen = self.folder/'race.csv', self.settings.get('chosen')
     if not path.exists() or not chosen: return
-    course = pd.read_csv(path)
+    course = read_table(path)
     say('## The race\n\nEvery candidate, on validation, until the worse half of its family had to leave; '
         'then the trial of the winners, on replicates that took no part in the race. Only the trial is a measurement.')
     display(race_figure(course, self.verdict, chosen, self.metric, self.main, self.baseline))
@@ -315,7 +315,7 @@ def data(self: Report):
 
 @patch
 def _pairs(self: Report, path):
-    pairs = pd.read_csv(path)
+    pairs = read_table(path)
     if not len(pairs): return say('No two images of different splits look like the same picture.')
     ten = '; the ten most alike:' if len(pairs) > 10 else ':'
     say(f'**{plural(len(pairs), "pair")} of images in different splits look like the same picture**, '
