@@ -231,7 +231,7 @@ def test_only_a_terminal_is_asked(here, capsys, monkeypatch, options, terminal, 
     def confirm(text, default):
         asked.append(text)
         return answer
-    def run_study(study, out, workers, command, agreed): agreed_to.append(agreed(study, {}, ['a run'], out, 1))
+    def run_study(study, out, workers, command, agreed, **_): agreed_to.append(agreed(study, {}, ['a run'], out, 1))
     monkeypatch.setattr(beforehand, 'told_beforehand', lambda *plan: (['what will be done'], seconds))
     monkeypatch.setattr(runner, 'run_study', run_study)
     monkeypatch.setattr('typer.confirm', confirm)
