@@ -44,7 +44,8 @@ def power_lines(replicates, judged, per_class, metric, margin, ratio=0.):
     n, p = counted(replicates, 'replicate'), smallest_p(replicates, judged, ratio=ratio)
     smallest = f'the smallest corrected p with {counted(judged, "arm")} judged together is {p:.2g}'
     if p >= .05:
-        return [f'{n} cannot end in helps or hurts: {smallest}; {replicates_needed(judged, ratio=ratio)} replicates can']
+        enough = replicates_needed(judged, ratio=ratio)
+        return [f'{n} cannot end in helps or hurts: {smallest}; {enough} replicates can']
     lines = [f'{n} can end in helps or hurts: {smallest}']
     if ratio: lines = [f'{n} with splits of their own, judged by a t-test corrected for the images that they share']
     if not len(per_class): return lines
