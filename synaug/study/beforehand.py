@@ -39,15 +39,17 @@ def arm_lines(arms):
     return [f'  {name:<{widest}}  {parse(name).in_words()}' for name in dict.fromkeys(arms)]
 
 # %% ../../nbs/library/study/13_beforehand.ipynb #bf09
-def power_lines(replicates, judged, per_class, metric, margin):
+def power_lines(replicates, judged, per_class, metric, margin, ratio=0.):
     "Whether so many replicates can judge so many arms together, and the effect that they would find on such a test set"
-    n, p = counted(replicates, 'replicate'), smallest_p(replicates, judged)
+    n, p = counted(replicates, 'replicate'), smallest_p(replicates, judged, ratio=ratio)
     smallest = f'the smallest corrected p with {counted(judged, "arm")} judged together is {p:.2g}'
     if p >= .05:
-        return [f'{n} cannot end in helps or hurts: {smallest}; {replicates_needed(judged)} replicates can']
+        enough = replicates_needed(judged, ratio=ratio)
+        return [f'{n} cannot end in helps or hurts: {smallest}; {enough} replicates can']
     lines = [f'{n} can end in helps or hurts: {smallest}']
+    if ratio: lines = [f'{n} with splits of their own, judged by a t-test corrected for the images that they share']
     if not len(per_class): return lines
-    effect = guessed_effect(per_class, replicates, judged)
+    effect = guessed_effect(per_class, replicates, judged, ratio=ratio)
     return [*lines, f'a difference of about {effect:.2g} {metric_name(metric)} would be found (80 % power), guessed '
                     f'from {min(per_class)} to {max(per_class)} test images a class; the margin is {margin:g}']
 
@@ -186,7 +188,8 @@ def judged_lines(study, points):
     judged = [arm for point in points for arm in point.arms if arm != study.baseline and not is_control(arm)]
     tested = [point.data.test.counts() for point in points if point.data is not None]
     per_class = min((counts[counts > 0].tolist() for counts in tested), key=min, default=[])
-    if judged: yield from power_lines(study.replicates, len(judged), per_class, study.metric, study.margin)
+    ratio = max((point.data.test_per_train() for point in points if point.data is not None), default=0.)
+    if judged: yield from power_lines(study.replicates, len(judged), per_class, study.metric, study.margin, ratio)
 
 # %% ../../nbs/library/study/13_beforehand.ipynb #bf22s
 def clock_seconds(points, workers):

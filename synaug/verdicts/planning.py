@@ -97,7 +97,8 @@ def guessed_sd(per_class, disagreement=.2, floor=.02):
     n = np.array([count for count in per_class if count > 0], float)
     return float(np.sqrt(floor**2 + disagreement*np.sum(1/n)/len(n)**2))
 
-def guessed_effect(per_class, replicates, comparisons=1, power=.8):
-    "The effect that so many replicates find with this power, by `guessed_sd`; inf if they are too few for any claim"
-    if smallest_p(replicates, comparisons) >= .05: return np.inf
-    return float(guessed_sd(per_class)*np.quantile(detection_shifts(replicates, comparisons), power))
+def guessed_effect(per_class, replicates, comparisons=1, power=.8, ratio=0.):
+    """The effect that so many replicates find with this power, by `guessed_sd`; inf if they are too few for any claim.
+    `ratio`: test images per training image of repeated splits"""
+    if smallest_p(replicates, comparisons, ratio=ratio) >= .05: return np.inf
+    return float(guessed_sd(per_class)*np.quantile(detection_shifts(replicates, comparisons, ratio=ratio), power))
