@@ -9,18 +9,19 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent/'synaug'
-BELOW_STUDY = ('errors', 'store', 'training', 'augment', 'data', 'arms', 'generators', 'partners', 'classifiers',
+BELOW_STUDY = ('errors', 'store', 'training', 'augment', 'own', 'data', 'arms', 'generators', 'partners', 'classifiers',
                'evaluation', 'audits', 'curation')
 STANDS_ON = {           # wing -> the wings it may import, from the ground up
     'errors': (),
     'store': ('errors',),
     'training': ('errors',),
     'augment': ('errors',),
+    'own': ('errors',),
     'data': ('errors', 'store'),
     'arms': ('errors',),
-    'generators': ('errors', 'store', 'training', 'augment', 'data', 'arms'),
+    'generators': ('errors', 'store', 'training', 'augment', 'own', 'data', 'arms'),
     'partners': ('errors', 'data', 'arms'),
-    'classifiers': ('errors', 'store', 'training', 'augment', 'data', 'arms'),
+    'classifiers': ('errors', 'store', 'training', 'augment', 'own', 'data', 'arms'),
     'evaluation': ('errors', 'data'),
     'audits': ('errors', 'training', 'data', 'classifiers', 'evaluation'),
     'curation': ('errors', 'data', 'arms', 'audits'),

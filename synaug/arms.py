@@ -276,6 +276,61 @@ def parse(name):
     fields.pop('of', None)
     return Arm(name, **fields, amount=_amount(name, scheme, words, per_cent))
 
+# %% ../nbs/library/04_arms.ipynb #say1
+_PARTNERS = dict(
+    duplicate='of them again',
+    oracle='other real images with their labels',
+    noise='images of noise',
+    shuffled='other real images under wrong labels',
+    pool='pool images under predicted labels',
+    synthetic='synthetic images',
+)
+_RULES = {
+    'add': 'real images and {many} {extra}',
+    'replace': 'real images, {share:.0%} of each batch {extra} instead',
+    'only': '{extra} alone, {many} as the real ones',
+    'pretrain': '{many} {extra} first, then real images',
+    'mix-loss': 'real images beside {many} {extra}, their losses mixed',
+    'mix-representation': 'real images beside {many} {extra}, their features mixed',
+}
+_SAID = {               # field of an `Arm` -> what is said of a value that is not the usual one
+    'generator': 'made by {}',
+    'guidance': 'guidance {:g}',
+    'autoguidance': 'guided {:g} away from a weaker generator',
+    'edit': 'edited from labelled images at noise {:g}',
+    'domain': 'that look like {}',
+    'curation': 'chosen by {}',
+    'labels': dict(soft='under soft labels', sure='of which it is sure, in rounds', shuffled='their labels shuffled',
+                   examined='labelled by an examiner', confused='as often mislabelled as the samples'),
+    'batchnorm': '{} BatchNorm',
+    'reduction': 'of {} means',
+    'start': dict(pool='from weights learnt without labels on the pool', weights='from weights learnt elsewhere'),
+    'length': '{:g} times the updates',
+    'views': {'no-augmentation': 'without augmentation', 'flips': 'under flips alone'} |
+             dict(randaugment='under RandAugment', mixup='under mixup', cutmix='under cutmix'),
+    'sampling': 'every class as often as any other',
+    'adapts': 'BatchNorm statistics of the domain that is scored',
+}
+
+# %% ../nbs/library/04_arms.ipynb #say2
+def _many(amount):
+    "A number of extra images per real one, in words"
+    if amount == 1: return 'as many'
+    return 'half as many' if amount == .5 else f'{amount:g} times as many'
+
+@patch
+def in_words(self: Arm):
+    "What the name says, as a phrase"
+    parts = ['real images alone']
+    extra = _PARTNERS.get(self.partner)
+    if extra: parts = [_RULES[self.rule].format(many=_many(self.amount), extra=extra, share=self.amount)]
+    for field, says in _SAID.items():
+        value = getattr(self, field)
+        if value == Arm.__dataclass_fields__[field].default: continue
+        if field == 'labels' and self.partner == 'pool' and value == 'soft': continue       # said already
+        parts.append(says.get(value, str(value)) if isinstance(says, dict) else says.format(value))
+    return ', '.join(parts)
+
 # %% ../nbs/library/04_arms.ipynb #c027b
 def _reworded(arm, words):
     "The name of an `Arm` with other words"

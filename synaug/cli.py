@@ -119,14 +119,20 @@ def print_near_duplicates(dataset, most=10, console=None):
 def print_next(data, source, **options):
     "Print what was understood of a data set, the command that runs a trial on it, and about how long that takes"
     from rich.console import Console
+    from synaug.classifiers.choice import suggested_network
     from synaug.data.inspection import next_command, understood
-    from synaug.study.machine import cores, trial_seconds
-    command, notes = next_command(data, source, **options)
-    seconds = trial_seconds(data.train, data.val)
-    side = max(data.train.size)
-    more = [*notes, f'it takes about {_took(seconds)} on {cores()} cores at {side} pixels, measured on a few steps']
+    from synaug.study.beforehand import trial_seconds
+    from synaug.study.file import read_study
+    from synaug.study.machine import cores
+    network, why = suggested_network(data.train)
+    command, notes = next_command(data, source, **options, **network)
+    settings = [word for word in shlex.split(command) if '=' in word]
+    study = read_study('your-images', settings)
+    at_once, side = min(cores(), study.replicates), max(data.train.size)
+    seconds = trial_seconds(study.parameters, data, study.replicates)/at_once
+    takes = f'it takes about {_took(seconds)} on {cores()} cores at {side} pixels, measured on a few steps'
     console = Console()
-    for line in (f'understood: {understood(data)}', f'next: {command}', *more):
+    for line in (f'understood: {understood(data)}', f'next: {command}', *notes, *filter(None, [why]), takes):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 # %% ../nbs/library/90_cli.ipynb #c017
@@ -161,6 +167,9 @@ _Settings = typer.Option(
 _Replicates = typer.Option(
     help='How many independent replicates; more can be added later.', show_default='as the study says')
 _Workers = typer.Option(help='How many runs at a time.', show_default='one per core')
+_Yes = typer.Option('--yes', help='Do not ask before a long study.')
+_Dry = typer.Option('--dry-run', help='Say what would be done, and do nothing.')
+_Timing = typer.Option('--timing/--no-timing', help='Whether to time a few steps first, to say how long it takes.')
 _Out = typer.Option(
     metavar='DIR', help='Folder of the results; an interrupted study continues there.', show_default='runs/STUDY')
 
@@ -185,8 +194,21 @@ def _run_and_print(do, out):
     except RunFailed:
         if (Path(out)/'verdict.csv').exists(): print_outcome(out)
         raise
+    if report is None: return
     print_outcome(out)
     print(f'report: {report} ({_took(time.time() - began)})')
+
+_LONG = 30*60       # seconds, from which a study on a terminal is begun only if it is wanted
+
+def _agreed(dry_run, yes, timing, study, loaded, left, out, workers):
+    "Say what a study is going to do; whether to do it, which is asked on a terminal where it takes long"
+    from synaug.study.beforehand import told_beforehand
+    if not left and not dry_run: return True
+    lines, seconds = told_beforehand(study, loaded, left, out, workers, timing)
+    for line in lines: print(line)
+    if dry_run: return False
+    asks = sys.stdin.isatty() and sys.stdout.isatty() and not yes and (seconds or 0) > _LONG
+    return typer.confirm('go on?', default=True) if asks else True
 
 @app.command()
 def run(
@@ -195,16 +217,20 @@ def run(
     replicates: Annotated[int, _Replicates] = None,
     workers: Annotated[int, _Workers] = None,
     out: Annotated[Path, _Out] = None,
+    dry_run: Annotated[bool, _Dry] = False,
+    yes: Annotated[bool, _Yes] = False,
+    timing: Annotated[bool, _Timing] = True,
     limit: Annotated[float, _Limit] = None,
     mix: Annotated[bool, _Mix] = False,
 ):
-    "Run a study, or what is left of it, and print the verdict."
+    "Say what a study is going to do, run it, or what is left of it, and print the verdict."
     from synaug.study.file import read_study
     from synaug.study.runner import run_study
     found = read_study(study, p, replicates)
     if found.search: raise StudyError(f'{found.name} is a search; give its source: synaug search SOURCE')
     out = out or Path('runs')/found.name
-    do = partial(run_study, found, out, workers, limit=_seconds(limit), mix=mix)
+    agreed = partial(_agreed, dry_run, yes, timing)
+    do = partial(run_study, found, out, workers, limit=_seconds(limit), mix=mix, agreed=agreed)
     _run_and_print(do, out)
 
 # %% ../nbs/library/90_cli.ipynb #search1

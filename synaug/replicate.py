@@ -11,10 +11,10 @@ __all__ = ['ROUNDS', 'KEEPERS', 'n_synthetic', 'offered', 'Scored', 'run_arms', 
 import os
 import numpy as np
 import pandas as pd
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from fastcore.basics import patch
 from functools import partial
-from inspect import signature
+from inspect import isfunction, signature
 from pathlib import Path
 from tqdm.auto import tqdm
 
@@ -23,7 +23,9 @@ from .audits.audit import audit as audit_of
 from .audits.shortcut import shortcut, style_effects as effects_of
 from .classifiers import train as classifiers
 from .classifiers.adapt import adapted
+from .classifiers.choice import Network
 from .classifiers.pretrain import chosen_start, own_start, pretrain
+from .classifiers.recipes import Recipe
 from .classifiers.train import Trained, train
 from .curation import curated
 from .data.images import Dataset, ImageSet
@@ -181,6 +183,10 @@ def content(value):
         return [fingerprint(value), *value.channels, *origin]
     if isinstance(value, (Dataset, pixel.PixelGenerator)): return value.fingerprint()
     if isinstance(value, pd.DataFrame): return value.to_json(orient='split')
+    if isinstance(value, Network): return value.identity()
+    if isinstance(value, Recipe): return [content(getattr(value, f.name)) for f in fields(value)]
+    if isinstance(value, partial): return [content(value.func), content(value.args), sorted(value.keywords.items())]
+    if isfunction(value) and value.__closure__ is None: return f'{value.__module__}.{value.__qualname__}'
     if isinstance(value, Path): return value.name
     if isinstance(value, (list, tuple)): return [content(v) for v in value]
     return value
@@ -423,10 +429,11 @@ def finish(
     return save_rows(self.out, all_rows, fingerprint=data, **facts, **sizes)
 
 # %% ../nbs/library/09_replicate.ipynb #c036
-def with_pool_controls(arms, drawn, pool):
-    "`arms`, and those that give the pool to the classifier, if there is a pool and it is large enough"
+def with_pool_controls(arms, drawn, pool, tune='all'):
+    """`arms`, and those that give the pool to the classifier, if there is a pool and it is large enough; of a network
+    whose body is frozen (`tune` 'head') only the one that learns labels"""
     if pool is None: return list(arms)
-    controls = ['pool-pretrained']
+    controls = ['pool-pretrained'] if tune != 'head' else []
     if len(pool) >= len(drawn): controls.insert(0, 'pseudo-labels')
     return list(dict.fromkeys([*arms, *controls]))
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['default_device', 'device_called', 'autocast', 'placed', 'random_streams', 'silenced', 'orthogonalized', 'Muon',
-           'split_parameters', 'ema_update', 'rising_then_falling', 'steady', 'optimizers_of', 'converged', 'descend']
+           'split_parameters', 'ema_update', 'rising_then_falling', 'steady', 'optimizers_of', 'in_training',
+           'converged', 'descend']
 
 # %% ../nbs/library/02_training.ipynb #c003
 import os
@@ -134,6 +135,14 @@ def optimizers_of(net, lr, muon_lr=.02, weight_decay=0., optimizer=None):
     if rest: made.append(torch.optim.AdamW(rest, lr, betas=(.9, .99), weight_decay=weight_decay))
     return made
 
+def in_training(net):
+    "`net` in training mode, but for the parts of which no weight is learnt; those stay as in evaluation"
+    net.train()
+    for part in net.modules():
+        weights = list(part.parameters())
+        if weights and not any(w.requires_grad for w in weights): part.eval()
+    return net
+
 def converged(losses, what, steps, advice):
     "Losses of all steps, one float32 tensor on the CPU. TrainingError if one of them is not finite"
     losses = torch.stack(losses).float().cpu() if losses else torch.zeros(0)
@@ -163,7 +172,7 @@ def descend(
     schedulers = [torch.optim.lr_scheduler.LambdaLR(o, lambda i: schedule(i, steps)) for o in optimizers]
     average = ema_decay is not None
     kept = deepcopy(net).eval().requires_grad_(False) if average else net
-    net.train()
+    in_training(net)
     losses = []
     bar = tqdm(range(steps), desc=what, unit='step', disable=not progress, mininterval=1)
     for i in bar:

@@ -8,7 +8,7 @@ import pytest
 from synaug.cli import main
 from synaug.data.simulate import simulate
 from synaug.errors import RunFailed, mistakes
-from synaug.study import file
+from synaug.study import beforehand, file, runner
 from test_study import BODY, ENV, PARAMETERS, write_notebook
 
 OTHERS = """
@@ -52,6 +52,15 @@ STUDIES = dict(
 )
 
 
+LAB_NETS = """
+from synaug.classifiers.networks import CompactResNet as build
+
+def three_channels(channels, n_classes, size): return build(3, n_classes, size)
+def two_classes(channels, n_classes, size): return build(channels, 2, size)
+def a_number(channels, n_classes, size): return 7
+"""
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     write_notebook(tmp_path/'fake.ipynb', PARAMETERS + OTHERS, BODY, "generator = 'unet'")
@@ -59,7 +68,11 @@ def here(tmp_path, monkeypatch):
     write_notebook(tmp_path/'mine.ipynb', PARAMETERS + "source = ''", BODY)
     write_notebook(tmp_path/'moved.ipynb', PARAMETERS, MOVED)
     for name, text in STUDIES.items(): (tmp_path/f'{name}.yaml').write_text(text)
+    (tmp_path/'lab_nets.py').write_text(LAB_NETS)
+    (tmp_path/'broken_nets.py').write_text('import no_such_package')
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'path', [*sys.path])
+    monkeypatch.delitem(sys.modules, 'lab_nets', raising=False)         # of an earlier test
     return tmp_path
 
 
@@ -120,15 +133,112 @@ def synaug(capsys, monkeypatch, *arguments):
                      'imports save_rows from synaug.study; it is now in synaug.outcome'),
 ])
 def test_mistakes(here, capsys, monkeypatch, arguments, says):
-    arrays, rng = {}, np.random.default_rng(0)
-    for split, n in dict(train=12, val=6, test=6).items():
-        arrays[f'{split}_images'] = rng.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)
-        arrays[f'{split}_labels'] = np.arange(n) % 3
-    np.savez(here/'small.npz', **arrays)
+    small_set(here)
     before = sorted(here.rglob('*'))
     code, said, wrong = synaug(capsys, monkeypatch, 'run', *arguments, '--out', 'results')
     assert (code, said) == (2, '') and wrong.startswith('error: ') and wrong.count('\n') == 1 and says in wrong
     assert sorted(here.rglob('*')) == before
+
+
+def small_set(here, channels=3):
+    "small.npz: 12 images of 3 classes for training, 6 each for validation and test"
+    arrays, rng = {}, np.random.default_rng(0)
+    for split, n in dict(train=12, val=6, test=6).items():
+        arrays[f'{split}_images'] = rng.integers(0, 256, (n, 16, 16, channels), dtype=np.uint8)
+        arrays[f'{split}_labels'] = np.arange(n) % 3
+    np.savez(here/'small.npz', **arrays)
+
+
+@pytest.fixture
+def odd_weights(here):
+    "A folder with a ResNet's configuration and weights of another width"
+    from transformers import ResNetConfig, ResNetModel, ViTImageProcessor
+    shape = dict(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])
+    ResNetModel(ResNetConfig(**shape)).save_pretrained(here/'odd_model')
+    ViTImageProcessor().save_pretrained(here/'odd_model')
+    ResNetConfig(**shape | dict(hidden_sizes=[8, 24])).save_pretrained(here/'odd_model')
+
+
+YOURS = 'your-images', '-p', 'source=small.npz', '-p', 'labels_per_class=2'
+
+
+@pytest.mark.parametrize('asked, says', [
+    (['network=resnet99'], "there is no network 'resnet99'"),
+    (['network=no_nets:build'], 'network no_nets:build: there is no module no_nets'),
+    (['network=broken_nets:build'], 'broken_nets needs no_such_package, which is not installed'),
+    (['network=lab_nets:biuld'], 'network lab_nets:biuld: biuld is not in lab_nets; did you mean build?'),
+    (['network=lab_nets:three_channels'], 'network=lab_nets:three_channels cannot take images of 16x16 pixels and 4'),
+    (['network=lab_nets:two_classes'], 'must give logits (2, 3); found (2, 2)'),
+    (['network=lab_nets:a_number'], 'is a int; it must be a torch.nn.Module'),
+    (['network=./nowhere'], 'network=./nowhere: there is no such folder'),
+    (['network=./odd_model'], 'holds weights of another shape than its config.json says'),
+    (['network=resnet18', 'pretrained=./odd_model'], "odd_model' is not a resnet18"),
+    (['network=vit_b16', 'size=18'], 'images of 18x18 cannot be cut into patches of 16'),
+    (['pretrained=hub'], 'there are no weights for network=compact'),
+    (['tune=head'], "tune='head' freezes a body that has learnt nothing"),
+    (['network=efficientnet_lite0', 'pretrained=hub', 'tune=tail'], "no tune='tail'; choose from all, last, head"),
+    (['arms=real,pretrained'], 'leave the word pretrained out'),
+    (['tune=head', 'arms=real,pool-pretrained'], 'learns nothing from a pool'),
+    (['updates=few'], 'parameter updates must be at least 1; found few'),
+    (['learning_rate=0'], 'parameter learning_rate must be above 0'),
+    (['network_size=0'], 'parameter network_size must be at least 1'),
+])
+def test_classifiers_that_cannot_be(here, odd_weights, capsys, monkeypatch, asked, says):
+    "Told before any training, with nothing written"
+    small_set(here, channels=4)
+    before = sorted(here.rglob('*'))
+    given = [word for setting in ['arms=real', *asked] for word in ('-p', setting)]
+    code, said, wrong = synaug(capsys, monkeypatch, 'run', *YOURS, *given, '--out', 'results')
+    assert (code, said) == (2, '') and wrong.startswith('error: ') and wrong.count('\n') == 1, wrong
+    assert says in wrong
+    assert [p for p in sorted(here.rglob('*')) if '__pycache__' not in str(p)] == before
+
+
+def test_timm_is_asked_for(here, capsys, monkeypatch):
+    small_set(here)
+    monkeypatch.setattr('synaug.classifiers.elsewhere.find_spec', lambda name: None)
+    wrong = synaug(capsys, monkeypatch, 'run', *YOURS, '-p', 'arms=real', '-p', 'network=timm:resnet18')[2]
+    assert 'network=timm:resnet18 needs timm, which is not installed here: pip install timm torchvision' in wrong
+
+
+# Told beforehand
+
+def test_a_dry_run_says_all_and_does_nothing(here, capsys, monkeypatch):
+    small_set(here)
+    before = sorted(here.rglob('*'))
+    settings = '-p', 'arms=real,add-200%,duplicate', '-p', 'network=lab_nets:build'
+    command = 'run', *YOURS, *settings, '--dry-run', '--no-timing', '--replicates', '4'
+    code, said, wrong = synaug(capsys, monkeypatch, *command)
+    assert (code, wrong.count('error')) == (0, 0)
+    for part in ('data: 24 images of 16x16 pixels', '  add-200%   real images and 2 times as many synthetic images',
+                 'classifier: lab_nets:build with the weights that it makes; all of it is trained; 400 updates',
+                 '4 replicates cannot end in helps or hurts', 'to do: 4 runs', 'disk: about'): assert part in said, part
+    assert 'time:' not in said
+    assert [p for p in sorted(here.rglob('*')) if '__pycache__' not in str(p)] == before
+
+
+@pytest.mark.parametrize('options, terminal, seconds, answer, goes', [
+    ([], True, 3600, True, True),
+    ([], True, 3600, False, False),
+    ([], True, 60, None, True),             # None: must not be asked
+    ([], True, None, None, True),
+    (['--yes'], True, 3600, None, True),
+    ([], False, 3600, None, True),
+    (['--dry-run'], True, 3600, None, False),
+])
+def test_only_a_terminal_is_asked(here, capsys, monkeypatch, options, terminal, seconds, answer, goes):
+    asked, agreed_to = [], []
+    def confirm(text, default):
+        asked.append(text)
+        return answer
+    def run_study(study, out, workers, command, agreed, **_): agreed_to.append(agreed(study, {}, ['a run'], out, 1))
+    monkeypatch.setattr(beforehand, 'told_beforehand', lambda *plan: (['what will be done'], seconds))
+    monkeypatch.setattr(runner, 'run_study', run_study)
+    monkeypatch.setattr('typer.confirm', confirm)
+    for stream in sys.stdin, sys.stdout: monkeypatch.setattr(stream, 'isatty', lambda: terminal, raising=False)
+    code, said, _ = synaug(capsys, monkeypatch, 'run', 'fake.yaml', *options)
+    assert (code, said, agreed_to) == (0, 'what will be done\n', [goes])
+    assert len(asked) == (answer is not None)
 
 
 def test_folder_of_something_else(here, capsys, monkeypatch):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from synaug.cli import main
 from synaug.data.sources import load
+from synaug.study.machine import cores
 
 SHAPE = 32, 32, 3
 
@@ -42,7 +43,7 @@ def tiff(make, **more):
 def inspect(capsys, monkeypatch, tmp_path):
     "Runs `synaug inspect`; its exit code and all that it said"
     monkeypatch.setenv('SYNAUG_CACHE', str(tmp_path/'cache'))
-    monkeypatch.setattr('synaug.study.machine.trial_seconds', lambda *sets: 60.)
+    monkeypatch.setattr('synaug.study.beforehand.trial_seconds', lambda *trial: 60.*min(8, cores()))
     def run(*args):
         monkeypatch.setattr(sys, 'argv', ['synaug', 'inspect', *map(str, args)])
         code = 0
@@ -169,10 +170,12 @@ def test_npz_by_other_names(tmp_path, inspect):
 
 def test_inspect_ends_with_the_next_command(tmp_path, inspect):
     code, said = inspect(folders(tmp_path/'my [cells]', saved('.png')))
-    last = said.strip().splitlines()[-4:]
+    last = said.strip().splitlines()[-5:]
     assert code == 0 and last[0].startswith('understood: 24 images of 32x32 pixels, uint8, channels red, green, blue')
-    assert re.fullmatch(r"next: synaug run your-images -p 'source=.*my \[cells\]' -p labels_per_class=\d+ .*", last[1])
-    assert 'labels_per_class can be 1 to' in last[2] and 'about 60 seconds' in last[3]
+    asked = r"next: synaug run your-images -p 'source=.*my \[cells\]' .*-p labels_per_class=\d+ .*"
+    assert re.fullmatch(asked, last[1])
+    assert 'labels_per_class can be 1 to' in last[2] and 'about 60 seconds' in last[4]
+    assert 'colour images' in last[3] and 'efficientnet_lite0' in last[3]
 
 
 AFRESH = """

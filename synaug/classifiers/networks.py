@@ -34,13 +34,15 @@ class ResidualBlock(nn.Module):
 _rebuildable = {}
 
 def rebuildable(network):
-    "Class decorator: `rebuilt` can make this `nn.Module` again from its attribute `arguments`, a json-able dict"
+    """Decorator of a class, whose instances `rebuilt` can make again from their attribute `arguments`, a json-able
+    dict; or of a function, which makes networks that have (its name, its arguments) as their attribute `made_by`"""
     _rebuildable[network.__name__] = network
     return network
 
 def arguments_of(model):
     "The (name of the class, arguments) that `rebuilt` wants. BackboneError if its class is not `rebuildable`"
     name = type(model).__name__
+    if hasattr(model, 'made_by'): return model.made_by
     if _rebuildable.get(name) is not type(model) or not hasattr(model, 'arguments'):
         raise BackboneError(f'a classifier of type {name} cannot be saved: decorate its class with rebuildable (of '
                             'classifiers.networks) and keep what it was built with in its attribute arguments')

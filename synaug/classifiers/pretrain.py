@@ -23,7 +23,7 @@ from .train import Trained, draws_from, first_weights, train
 from ..data.images import concat
 from ..data.seen import seen
 from ..errors import RecipeError
-from ..training import autocast, default_device, descend, random_streams
+from ..training import autocast, default_device, descend, in_training, random_streams
 
 # %% ../../nbs/library/classifiers/07_pretrain.ipynb #c005
 strengths = {       # of the views under which a network learns without labels
@@ -102,7 +102,7 @@ def pretrain(
     drawn,              # labelled images, whose labels are not used
     updates=400,
     batch_size=128,     # images, each in two views
-    lr=4e-3,
+    lr=None,            # None: 4e-3; a tenth of it for a network that knows images already
     seed=0,
     views='strong',     # one of `strengths`
     objective='simclr', # one of `objectives`
@@ -113,8 +113,9 @@ def pretrain(
     """Features learnt without labels on pool and drawn images: a `Trained` with an idle head, to
     `train(..., start=)` from. RecipeError for unknown views or objective, TrainingError if it diverges"""
     _check_words(views, objective)
+    lr = lr or (4e-4 if getattr(network, 'knows', False) else 4e-3)
     began, device, (stream,) = time.perf_counter(), torch.device(device or default_device()), random_streams(seed, 1)
-    model = first_weights(network, drawn, seed).to(device, memory_format=torch.channels_last).train()
+    model = in_training(first_weights(network, drawn, seed).to(device, memory_format=torch.channels_last))
     draw = draws_from(_unlabelled(pool, drawn), device, stream, _two_views(strengths[views]))
     project = _projection(model, draw, seed).to(device)
     nets = nn.ModuleList([model, project])          # the head gets no gradient, and stays as it is

@@ -77,6 +77,9 @@ def recipe_called(name):
     if name not in recipes: raise RecipeError(f"there is no recipe {name!r}; choose from {', '.join(recipes)}")
     return recipes[name]
 
+# %% ../../nbs/library/classifiers/04_recipes.ipynb #f1
+recipes['probe'] = Recipe(lr=1e-2, muon_lr=None, weight_decay=.01)
+
 # %% ../../nbs/library/classifiers/04_recipes.ipynb #v1
 views = {           # word of an arm -> what it replaces in a recipe
     'no-augmentation': dict(augment=unchanged, mix=None),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..arms import word_and_address
 from ..errors import StudyError
+from ..own import placed
 from .checks import check_arms, check_generators, check_parameters
 from .notebook import check_imports, nearest, notebook_parameters, notebook_words
 
@@ -72,12 +73,20 @@ def _absolute(name, value, folder):
     """`value` of parameter `name` with its paths made absolute, of KIND=SOURCE the source.
     `simulate`, '' and models of the hub are not paths"""
     if name == 'generators' and isinstance(value, list): return [_absolute_class(str(text), folder) for text in value]
+    if name == 'network': return _network(value, folder)
     if not _is_path(name) or value in ('simulate', ''): return value
     if isinstance(value, list):
         return [_absolute_source(text, folder) for text in value]
     path = folder/Path(value).expanduser()
     if name in _MODELS and not path.exists(): return value
     return str(path.resolve())
+
+def _network(value, folder):
+    "A network's name: with the folder of its module, or as a folder, where that is in `folder`; else as it is"
+    if not isinstance(value, str): return value
+    if ':' in value: return placed(value, folder)
+    path = folder/Path(value).expanduser()
+    return str(path.resolve()) if '/' in value and path.is_dir() else value
 
 def _absolute_source(text, folder):
     "KIND=SOURCE, or a source alone, with its path made absolute"

@@ -9,7 +9,6 @@ __all__ = ['FRESH', 'Search', 'read_candidates', 'read_search', 'lacking', 'poss
 # %% ../../nbs/library/study/12_search.ipynb #c003
 import math
 import pandas as pd
-import time
 import yaml
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -22,9 +21,10 @@ from ..errors import ArmError, BudgetError, RunFailed, StudyError
 from ..outcome import read_rows, write_table
 from ..partners import check_arm
 from ..store import write
+from .beforehand import sampled, sampling_steps, start_updates
 from .checks import check_arms, check_data, data_of
 from .file import Study, read_study
-from .machine import cores
+from .machine import cores, generator_seconds, update_seconds
 from .notebook import nearest, notebook_words
 from .pages import write_report
 from .runner import alone_in, check_folder, planned_runs, raise_failures, run_pending, study_settings
@@ -123,49 +123,18 @@ def possible(search, data):
     return replace(search, candidates=candidates, beside=beside), left_out
 
 # %% ../../nbs/library/study/12_search.ipynb #c010
-def _seconds(do, few=2, many=8):
-    "What one more step of `do(steps)` takes, by processor time"
-    def took(steps):
-        began = time.process_time()
-        do(steps)
-        return time.process_time() - began
-    do(few)
-    return max(0, took(many) - took(few))/(many - few)
-
 def timed_steps(data, values):
     """Seconds of one thread for a classifier's update, for one of arms that start from weights (0 without any), and for
     a generator's step"""
-    import torch
     from synaug.classifiers.backbones import network_called
-    from synaug.classifiers.train import train
-    from synaug.generators.pixel import PixelGenerator
-    drawn, threads = budget(data.train, values['labels_per_class'], seed=0), torch.get_num_threads()
-    torch.set_num_threads(1)
-    few = dict(batch_size=values['batch_size'], looks=1)
-    update, heavy = _seconds(lambda n: train(drawn, data.val[:64], updates=n, **few)), 0.
+    drawn, pace = budget(data.train, values['labels_per_class'], seed=0), dict(batch_size=values['batch_size'])
+    heavy = 0.
     if values.get('pretrained'):
-        network = network_called(values['pretrained_network'])
-        heavy = _seconds(lambda n: train(drawn, data.val[:4], updates=n, network=network, **few), 1, 4)
-    step = _seconds(lambda n: PixelGenerator.fit(drawn, steps=n, progress=False))
-    torch.set_num_threads(threads)
-    return update, heavy, step
-
-def _sampled(arms, n_real):
-    "How many images must be drawn for these arms, over all ways of drawing"
-    most = {}
-    for arm in map(parse, arms):
-        if arm.needs_synthetic: most[arm.samples] = max(most.get(arm.samples, 0), arm.n_extra(n_real))
-    return sum(most.values())
-
-def _start_updates(search):
-    "Updates that choosing a start on the pool takes, in those of arms; 256 views an update, three strengths, two draws"
-    values = search.study.parameters
-    if not any(parse(arm).start == 'pool' for arm in (*search.candidates, *search.beside)): return 0
-    return 3*values['pool_updates']*256/values['batch_size'] + 4*values['updates']
+        heavy = update_seconds(drawn, data.val, network=network_called(values['pretrained_network']), **pace)
+    return update_seconds(drawn, data.val, **pace), heavy, generator_seconds(drawn)
 
 def minutes(search, data, update, heavy, step, workers):
-    """About how long a search takes, given the seconds of `timed_steps`. A generator's training step costs as much as
-    three passes over its 16 images; guidance takes two passes a sampling step"""
+    "About how long a search takes, given the seconds of `timed_steps`"
     values, candidates = search.study.parameters, search.candidates
     n_real = len(budget(data.train, values['labels_per_class'], seed=0))
     rungs, fresh = schedule(candidates, search.trainings), search.study.replicates
@@ -174,12 +143,13 @@ def minutes(search, data, update, heavy, step, workers):
     beside = sum(parse(arm).length for arm in search.beside)
     weighty = share*in_race[0] + 2*fresh*(share > 0)        # the winner without images, and the images on top of it
     light = in_race[0] + in_race[1] + (6 + beside)*fresh - weighty
-    drawn = fresh*_sampled(candidates, n_real)/2
-    for left, n in rungs: drawn += n*_sampled(candidates, n_real)*left/len(candidates)
+    drawn = fresh*sampled(candidates, n_real)/2
+    for left, n in rungs: drawn += n*sampled(candidates, n_real)*left/len(candidates)
     generators = len({parse(arm).generator for arm in candidates} - {None})
     fitted = values['pool_steps'] + generators*values['generator_steps']*(fresh + in_race[1])
-    passes = 2*values['sampling_steps']*drawn/(3*16)
-    seconds = (light*values['updates'] + _start_updates(search))*update + (fitted + passes)*step
+    chosen = start_updates((*candidates, *search.beside), values, values['updates'])
+    fitted += sampling_steps(drawn, values['sampling_steps'])
+    seconds = (light*values['updates'] + chosen)*update + fitted*step
     return (seconds + weighty*values.get('pretrained_updates', 0)*heavy)/60/workers
 
 # %% ../../nbs/library/study/12_search.ipynb #c011
