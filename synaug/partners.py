@@ -184,11 +184,9 @@ def check_given(arm, n_real, synthetic=None, examiner=None, weights=None):
 
 # %% ../nbs/library/05_partners.ipynb #b002
 def within_budget(arms, drawn, train):
-    "The names `arms` without those that need other labelled images than `drawn`, where that is all of `train`; told"
+    "The names `arms` without those that need other labelled images than `drawn`, where that is all of `train`"
     if len(drawn) < len(train): return list(arms)
-    beyond = [arm for arm in arms if parse(arm).partner in ('oracle', 'shuffled')]
-    if beyond: print(f'{", ".join(beyond)}: left out, as all {len(train)} labelled training images are drawn')
-    return [arm for arm in arms if arm not in beyond]
+    return [arm for arm in arms if parse(arm).partner not in ('oracle', 'shuffled')]
 
 # %% ../nbs/library/05_partners.ipynb #c017
 def _images(arm, drawn, train, synthetic, seed, pool):

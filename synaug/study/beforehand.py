@@ -25,7 +25,9 @@ from ..verdicts.words import counted, metric_name
 # %% ../../nbs/library/study/13_beforehand.ipynb #bf05
 def arms_of(values, data=None):
     "The arms that a notebook with these parameters trains on these data, pool controls included"
+    from synaug.partners import within_budget
     arms = list(values.get('arms') or [])
+    if data is not None and 'labels_per_class' in values: arms = within_budget(arms, drawn_of(data, values), data.train)
     pool = None if data is None else data.pool
     if pool is None or not values.get('use_pool'): return arms
     from synaug.replicate import with_pool_controls
@@ -175,6 +177,8 @@ def what_lines(points):
     yield from dict.fromkeys(f'data: {understood(point.data)}' for point in points if point.data is not None)
     arms = list(dict.fromkeys(arm for point in points for arm in point.arms))
     if arms: yield from ('arms:', *arm_lines(arms))
+    left_out = [arm for point in points for arm in point.values.get('arms') or [] if arm not in point.arms]
+    if left_out: yield f'left out, as all labelled training images are used: {", ".join(dict.fromkeys(left_out))}'
     yield from dict.fromkeys(_classifier_line(point.values) for point in points if point.timed)
 
 def judged_lines(study, points):
