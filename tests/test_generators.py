@@ -170,8 +170,8 @@ def test_what_is_no_such_image_stops_the_run(folder, name, says, tmp_path):
 
 @pytest.mark.parametrize('settings, says', [
     (['generators=unett'], 'did you mean unet?'),
-    (['generators=no.such:GAN'], 'no.such cannot be imported'),
-    (['generators=models.py:Gan'], 'has no class Gan'),
+    (['generators=no.such:GAN'], 'there is no module no.such'),
+    (['generators=models.py:Parot'], 'did you mean Parrot?'),
     (['generators=unet', 'arms=real,add:latent'], 'needs the generator latent'),
     (['synthetic=made.npz', 'synthetic_seen=all'], 'would mean nothing'),
     (['synthetic=planted.npz', 'arms=real,add'], 'images of test: train[17]')])
@@ -197,11 +197,11 @@ def code_of_the_guide(name):
 def test_generators_of_the_guide(tmp_path, name, library):
     "They fit images of any channels, where their library is there"
     pytest.importorskip(library)
-    (tmp_path/'denoiser.py').write_text(code_of_the_guide(name))
+    (tmp_path/f'{name.lower()}.py').write_text(code_of_the_guide(name))
     images = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 2), np.uint8)
     labels = np.eye(3, dtype=np.float32)[np.arange(12) % 3]
     few = ImageSet(images, labels, ('a', 'b', 'c'), ('red', 'green'))
-    generator = OwnGenerator.fit(few, address=f'{tmp_path}/denoiser.py:{name}')
+    generator = OwnGenerator.fit(few, address=f'{tmp_path}/{name.lower()}.py:{name}')
     made = generator.sample(labels[:5], seed=1)
     assert made.images.shape == (5, 16, 16, 2) and (made.labels == labels[:5]).all()
     assert (generator.sample(labels[:5], seed=1).images == made.images).all()

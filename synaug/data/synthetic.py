@@ -63,7 +63,8 @@ def check_copies(images, names, data):
     "LeakError, with their `names`, if some of the `images` are scored images of `data`; a warning if training images"
     hashes = image_hashes(images)
     def shown(same): return ', '.join(names[i] for i in same[:3]) + f' and {len(same) - 3} more'*(len(same) > 3)
-    for split, s in data.scored().items():
+    scored = data.scored() if data.draw is None else data.scored() | dict(train=data.train)
+    for split, s in scored.items():
         same = np.flatnonzero(np.isin(hashes, image_hashes(s.images)))
         if len(same):
             raise LeakError(f'{len(same)} images are images of {split}: {shown(same)}; remove them, and ask whether '
@@ -90,6 +91,9 @@ def read_synthetic(
     """The labelled images of `source`, all splits, in the form of `data`: an `ImageSet` that remembers what its maker
     had seen. SourceError, ImageError, LabelError; LeakError if that is `all`, or images are scored ones"""
     check_maker(seen_by_maker)
+    if seen_by_maker == 'train' and data.draw is not None:
+        raise LeakError('synthetic_seen=train: every replicate draws its own test images, so some were among what the '
+                        'maker had seen; give the source the split that the maker used, or repeated_splits=False')
     real = data.train
     with naming('synthetic'):
         sets, names = _sets_of(source, data, cache)

@@ -6,11 +6,7 @@
 __all__ = ['class_at', 'source_hash', 'as_images', 'OwnGenerator']
 
 # %% ../../nbs/library/generators/11_own.ipynb #c003
-import hashlib
-import importlib
-import importlib.util
 import inspect
-import sys
 
 import numpy as np
 from dataclasses import dataclass, replace
@@ -19,20 +15,11 @@ from pathlib import Path
 
 from ..data.images import ImageSet
 from ..data.seen import Seen, seen
-from ..errors import GeneratorError, reason
+from ..errors import GeneratorError
 from .diffusion import requested
+from ..own import loaded, source_hash as hash_of_source
 
 # %% ../../nbs/library/generators/11_own.ipynb #c007
-def _module(place):
-    "The module of this name, or in the file of this name"
-    if not place.endswith('.py'): return importlib.import_module(place)
-    file = Path(place).expanduser().resolve()
-    if str(file.parent) not in sys.path: sys.path.append(str(file.parent))      # its neighbours are found, too
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = sys.modules[file.stem] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 _ARGUMENTS = {'': (), 'fit': ('train', 'pool', 'seed'), 'sample': ('labels', 'seed')}      # '': of the class itself
 
 def _check_call(kind, address, name):
@@ -52,27 +39,22 @@ def _said():
     return ' and '.join(f'{name}({", ".join(arguments)})' for name, arguments in _ARGUMENTS.items() if name)
 
 # %% ../../nbs/library/generators/11_own.ipynb #c008
+def _reference(address):
+    "`FOLDER/module:Class` of `file.py:Class`, which may lie in the working folder; others as they are"
+    place, colon, name = address.rpartition(':')
+    if place.endswith('.py'): place = str(Path(place).expanduser().resolve().with_suffix(''))
+    return place + colon + name
+
 def class_at(address):
     "The class at 'module:Class' or 'file.py:Class'. GeneratorError if it cannot be had, or is no generator"
-    place, _, name = address.rpartition(':')
-    if place.endswith('.py') and not Path(place).expanduser().is_file():
-        raise GeneratorError(f'generator {address}: there is no file {place}')
-    try: module = _module(place)
-    except Exception as e:
-        raise GeneratorError(f'generator {address}: {place} cannot be imported ({type(e).__name__}: {reason(e)}); '
-                             'install it, or give the file: path/to/file.py:Class') from e
-    kind = getattr(module, name, None)
-    if not inspect.isclass(kind):
-        classes = [n for n, v in vars(module).items() if inspect.isclass(v) and v.__module__ == module.__name__]
-        raise GeneratorError(f'generator {address}: {place} has no class {name}; it has {", ".join(classes) or "none"}')
+    kind = loaded(_reference(address), 'generator')
+    if not inspect.isclass(kind): raise GeneratorError(f'generator {address}: is no class; it needs one with {_said()}')
     for method in _ARGUMENTS: _check_call(kind, address, method)
     return kind
 
 def source_hash(address):
-    "Short hash of the file that the class at `address` is written in; of nothing where there is none"
-    try: text = Path(inspect.getsourcefile(class_at(address))).read_bytes()
-    except (TypeError, OSError): text = b''
-    return hashlib.blake2b(text, digest_size=8).hexdigest()
+    "Short hash of the file that the class at `address` is written in; errors as of `class_at`"
+    return hash_of_source(_reference(address), 'generator')
 
 # %% ../../nbs/library/generators/11_own.ipynb #c011
 def _array(made, like, labels):
