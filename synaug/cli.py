@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'verdict_table', 'print_outcome', 'plan_table', 'print_near_duplicates', 'print_next', 'run', 'search',
-           'report', 'plan', 'inspect', 'base', 'studies', 'main']
+           'report', 'plan', 'clean', 'inspect', 'base', 'studies', 'main']
 
 # %% ../nbs/library/90_cli.ipynb #c003
 import shlex
@@ -264,6 +264,10 @@ def search(
     _run_and_print(do, out)
 
 # %% ../nbs/library/90_cli.ipynb #356d4366
+def _size(n):
+    "A number of bytes in words"
+    return f'{n/1e9:.1f} GB' if n >= 1e9 else f'{n/1e6:.1f} MB'
+
 _Folder = typer.Argument(metavar='DIR', help='The folder of a study.')
 _Page = typer.Option(metavar='FILE', help='Also keep the report as a notebook, to commit or to publish.')
 
@@ -303,6 +307,23 @@ def plan(
     rows = comparable(collect(folder), baseline)
     table = plan_study(rows, effect, metric, split, baseline, power, by=by)
     Console().print(plan_table(table, effect, metric, split, power, by))
+
+# %% ../nbs/library/90_cli.ipynb #cln1
+_Delete = typer.Option('--delete', help='Delete these, but for the kept steps.')
+_Kept = typer.Option('--steps', help='With --delete: the kept steps too; a study that goes on makes them again.')
+
+@app.command()
+def clean(
+    folder: Annotated[Path, _Folder],
+    delete: Annotated[bool, _Delete] = False,
+    steps: Annotated[bool, _Kept] = False,
+):
+    "Show what a study's folder no longer needs, and how large it is; delete it if told to."
+    from synaug.study import clean as room
+    found = room.clean(folder, steps) if delete else room.leftovers(folder)
+    for row in found.itertuples(): print(f'{_size(row.bytes):>9}  {row.what}: {row.path}')
+    done = 'deleted' if delete else 'could go; --delete deletes all but kept steps, --delete --steps these too'
+    print(f'{_size(found.bytes.sum()):>9}  {done}')
 
 # %% ../nbs/library/90_cli.ipynb #68de30dd
 _Source = typer.Argument(metavar='SOURCE', help='simulate, an .npz file, a folder of images, or a manifest .csv.')

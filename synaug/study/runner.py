@@ -41,14 +41,19 @@ def _label(point):
     text = ''.join(f'{name}={without_folders(value)}-' for name, value in point.items())
     return re.sub(r'[^A-Za-z0-9.=+-]+', '_', text)[:80]
 
+def _wherever(values):
+    "Parameters of which the source has lost its folder: what it holds is known by its fingerprint"
+    return values | {name: Path(values[name]).name for name in ('source',) if isinstance(values.get(name), str)}
+
 def planned_runs(study, fingerprints=None, replicates=None):
     "The runs of a study: replicates (other numbers than 0, 1, ... if given) of the first grid point, then of the next"
     code, version, runs = notebook_code(study.notebook), code_version(), []
     numbers = range(study.replicates) if replicates is None else replicates
+    known = sorted((fingerprints or {}).values())
     for point in study.points():
         values = study.parameters | point
         for r in numbers:
-            key = short_hash(code, values, r, version, fingerprints or {})
+            key = short_hash(code, _wherever(values), r, version, known)
             runs.append(Run(f'{_label(point)}r{r:03d}-{key}', replicate=r, point=point, parameters=values))
     return runs
 
@@ -82,7 +87,7 @@ OURS = {        # what may lie in the folder of a study whose study.yaml is lost
 def _identity(settings):
     "What makes it the same study, whatever the number of replicates"
     about = dict(notebook=Path(settings['notebook']).name, study=settings['study'])
-    return settings['parameters'] | settings['grid'] | settings.get('search', {}) | about
+    return _wherever(settings['parameters'] | settings['grid']) | settings.get('search', {}) | about
 
 def check_folder(out, settings):
     "StudyError if `out` holds anything but this study"
