@@ -145,6 +145,7 @@ def test_too_few_of_them_are_said_before_anything_runs(folder):
 
 # Generators of the user's own
 
+@pytest.mark.slow
 def test_several_generators_in_one_study(folder, monkeypatch):
     monkeypatch.chdir(folder)                                   # where models.py lies
     arms = 'arms=real,add:parrot,add:parrot:random-50%,add:unet,add:images-50%'

@@ -319,7 +319,7 @@ def equal_updates():
 
 def same_first_weights():
     "Arms of one replicate start from the same weights: a learning rate of 0 shows them"
-    still = replace(recipes.recipes['default'], lr=0., weight_decay=0.)
+    still = replace(recipes.recipes['default'], lr=0., muon_lr=0., weight_decay=0.)
     trained = [brief(DATA.train[:16], extra, recipe=still) for extra in (None, DATA.train[16:48])]
     return torch.equal(*(t.model.head.weight for t in trained))
 
@@ -331,7 +331,8 @@ def baseline_missing():
     return refused(StudyError, says, lambda: read_study('quick', ['arms=duplicate,add']))
 
 
-def unknown_arm(): return refused(ArmError, 'does not exist', lambda: read_study('quick', ['arms=real,ad']))
+def unknown_arm():
+    return refused(ArmError, 'does not exist', lambda: checks.check_arms(['real', 'ad'], 'real', {'unet'}))
 
 
 def cache_of_other_data():
@@ -388,7 +389,7 @@ def pickle_in_a_source():
 
 # guard -> the fault, and the mutants of the package that let it through: (function, change)
 
-SEEN_OF = "Seen(*(frozenset({}['seen'][k]) for k in ('hashes', 'groups')))"
+SEEN_OF = "Seen.from_json({}['seen'])"
 GUARDS = [
     (image_in_train_and_test, [
         (check_leaks, never('len(same)')),

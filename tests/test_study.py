@@ -216,7 +216,7 @@ def test_error_of_the_user_in_a_run(folder):
 def test_a_run_that_hangs_is_ended_and_told(folder):
     hold = folder/'held'
     hold.touch()
-    code, said, wrong = finish(start(folder, '--replicates', '2', '--limit', '.5', out='hangs', hold=hold))
+    code, said, wrong = finish(start(folder, '--replicates', '2', '--limit', '.3', out='hangs', hold=hold))
     assert code == 1 and '1 of 2 runs failed' in wrong and 'took longer than a run may' in wrong
     assert len(rows_of(folder/'hangs')) == 1 and (folder/'hangs'/'report.html').exists()
 
