@@ -23,10 +23,11 @@ test: $(INSTALLED)
 	echo "notebooks $$notebooks, tests $$tests"; \
 	test "$$notebooks $$tests" = "passed passed"
 
-# The notebooks that show and check more where SYNAUG_DATA names a folder of real images
+# The notebooks that show and check more where SYNAUG_DATA names a folder of real images; NOTEBOOKS=nbs/library/data: some
+NOTEBOOKS ?= nbs/library
 test-data: $(INSTALLED)
 	@test -d "$(SYNAUG_DATA)" || { echo "give the folder of real images: make test-data SYNAUG_DATA=FOLDER"; exit 2; }
-	grep -rlE 'SYNAUG_DATA|real_data' nbs/library --include='*.ipynb' | \
+	grep -rlE 'SYNAUG_DATA|real_data' $(NOTEBOOKS) --include='*.ipynb' | \
 	OMP_NUM_THREADS=1 xargs -n 1 -P $(CORES) nbdev_test --n_workers 1 --path
 
 test-slow: $(INSTALLED)

@@ -83,6 +83,7 @@ def test_the_organ_on_a_chip_layout_goes_through_the_study(chip, base, tmp_path)
     assert {row['cell line'] for _, row in made['known']} == set(LINES) and len(made['known']) == 80
 
 
+@pytest.mark.slow
 def test_one_small_base_serves_all_replicates(tmp_path):
     pool = tmp_path/'tiles.npz'
     np.savez(pool, pool_images=noise(16, 20, 20, 3, seed=1))

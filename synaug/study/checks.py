@@ -187,7 +187,8 @@ def check_generators(values, defaults):
     parameter, or it means something else. GeneratorError for one that cannot be had, ArmError for an arm without"""
     if 'generators' not in defaults or not _passes('generators', defaults['generators']): return None
     words = learn_words(values['generators'], values.get('synthetic', ''))
-    if set(words) == {'unet'}: return {'unet'}      # it can do all that an arm may ask for
+    asked = {arm.generator for arm in map(parse, values.get('arms') or [])}
+    if set(words) == {'unet'} and asked <= {None, 'unet'}: return {'unet'}      # it can do all that arms may ask for
     from synaug.generators.own import class_at
     from synaug.generators.registry import kinds_of
     from synaug.replicate import drawn_how
