@@ -98,6 +98,7 @@ def test_one_small_base_serves_all_replicates(tmp_path):
     assert (extra.n_extra == extra.n_real).all()
 
 
+@pytest.mark.slow
 def test_a_base_that_has_seen_labelled_images_of_the_source_is_refused(tmp_path):
     pool = tmp_path/'train.npz'
     np.savez(pool, pool_images=load('simulate', size=16).train.images[:20])

@@ -68,6 +68,7 @@ def test_verdicts_and_report_allow_for_shared_images(study):
     assert 'Repeated splits: every replicate drew its own training, validation and test images' in text
     assert 'Nadeau' in text and 'If other images had been in the test set' not in text
 
+@pytest.mark.slow
 def test_a_given_test_set_stays(tmp_path):
     rng = np.random.default_rng(1)
     arrays = {f'{split}_images': rng.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)

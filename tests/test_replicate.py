@@ -106,6 +106,7 @@ def test_audits_predictions_and_report_of_a_run(data, clean, tmp_path_factory):
     assert 'No two images of different splits look like the same picture' in html and '>nan<' not in html
 
 
+@pytest.mark.slow
 def test_too_little_for_an_audit_is_said(tmp_path):
     "Two images per class: no match by label, hence no diversity and no shortcut; without examiner no labels"
     few = simulate(seed=4, size=16, n_train=60, n_val=4, n_test=6, n_pool=0, n_shift=0)

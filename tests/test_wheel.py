@@ -81,6 +81,7 @@ def test_every_module_imports(environment, tmp_path):
     run(environment/'python', '-c', f'import importlib; [importlib.import_module(m) for m in {modules}]', cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_tiny_study_runs_from_the_wheel(environment, tmp_path):
     settings = [part for name, value in TINY.items() for part in ('-p', f'{name}={value}')]
     command = environment/'synaug', 'run', 'quick', *settings, '--replicates', 1, '--out', tmp_path/'tiny'

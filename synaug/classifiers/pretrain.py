@@ -165,7 +165,7 @@ def chosen_start(
     for views in candidates:
         way = dict(views=views, objective=objective)
         starts[views] = pretrain(pool, unlabelled, pretraining, seed=seed, **way, progress=progress, **network)
-    training |= dict(updates=max(1, updates//2), progress=progress)
+    training = dict(looks=2) | training | dict(updates=max(1, updates//2), progress=progress)
     scores = {views: _tried(start, draws, val, seed, training) for views, start in starts.items()}
     handicap = {views: score - margin*(views != 'none') for views, score in scores.items()}
     table = pd.DataFrame(dict(views=list(scores), val_macro_ap=list(scores.values())))
