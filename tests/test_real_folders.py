@@ -270,7 +270,7 @@ def test_subtypes_are_not_patients(tmp_path):
 
 
 def test_too_few_groups_say_where_they_are_from(tmp_path):
-    with pytest.raises(LeakError, match='2 groups cannot be split.*groups are the folders.*manifest.csv'):
+    with pytest.raises(LeakError, match='2 groups cannot be split.*groups are the folders.*--group none'):
         read(write(tmp_path, *both('patient_1', 'patient_2')))
 
 

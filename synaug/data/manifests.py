@@ -595,6 +595,7 @@ def _known_beside(file, rows, finder, group, split, labelled):
 def list_class_folders(path, columns=Columns()):
     "`list_folders`, with the groups and splits of a table beside the folders; a note of a table that is not used"
     listing = list_folders(path)
+    if columns.group == 'none': listing = replace(listing, rows=listing.rows.assign(group=''))
     found = beside(listing, Finder(path, path), columns)
     tables = [f for folder in (path, *folders_in(path)) for f in tables_in(folder)]
     if tables and found is listing and not any(columns):
