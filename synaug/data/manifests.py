@@ -19,6 +19,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 from .class_folders import list_folders
@@ -286,7 +287,7 @@ def _one_hot_labels(table, role):
 def _text_labels(texts, where, in_pool):
     """(labels of the rows, None where -1 says uncertain; sentences) of one column. LabelError where a label is missing,
     or where the column is a measurement"""
-    gone = texts.map(lambda t: t != '' and is_missing(t)) & ~in_pool
+    gone = texts.map(lambda t: t != '' and (is_missing(t) or t.casefold() in ('unlabelled', 'unlabeled'))) & ~in_pool
     if gone.any():
         raise LabelError(f'{where[gone].iloc[0]}: no label, {texts[gone].iloc[0]!r}, in {gone.sum()} of {len(texts)} '
                          "rows; give each a label, remove it, or put it into split 'pool'; rename a class called so")
@@ -484,9 +485,9 @@ def _overlooked(table, role, columns):
             yield f'{c} may be a split, but holds {", ".join(sorted(set(table[c]))[:4])}: write train, val and test'
     if not role.group and columns.group != 'none':
         for c in [c for c in rest if _rank(c, role.channels) is None and _like_ids(table[c])]:
-            yield f'{c} may be a group, and is not used: --group {c} (group_column=) would use it'
+            yield f'{c} may be a group, and is not used: --group {quote(c)} (group_column=) would use it'
     for c in [c for c in table if c not in used and _rank(c, role.channels) is not None]:
-        cure = f'is not used: --group {c} (group_column=) would use it'
+        cure = f'is not used: --group {quote(c)} (group_column=) would use it'
         if table[c].map(is_missing).all(): continue
         if table[c].nunique() < 2: yield f'{c} is the same everywhere, so it is no group'
         elif not role.group and columns.group != 'none': yield f'{c} may be a group, and {cure}'

@@ -174,7 +174,7 @@ def group_rank(name):
 
 # %% ../../nbs/library/data/08_tables.ipynb #c028
 _none = ('nan', 'na', 'n/a', 'n.a.', '<na>', '#n/a', '#value!', 'null', 'none', 'nil', '-nan', 'nat', '?', '-', '--', '.',
-         'missing', 'not available', 'unlabelled', 'unlabeled')
+         'missing', 'not available')
 
 def is_missing(text):
     "Whether a cell is empty, or says so in the words of pandas, R or Excel"
@@ -239,7 +239,7 @@ def _spellings(counts):
     written = Counter(values[name] for name in values if '.' not in name)
     called = {name: values[name] if whole and ('.' in name or written[values[name]] > 1) else name for name in counts}
     padded = [name for name in called if '.' not in name and called[name] != name]
-    said = [f'{", ".join(padded)} are read without leading zeros, as other rows have them'] if padded else []
+    said = [f'{", ".join(padded)}: read without leading zeros, as other rows have them'] if padded else []
     alike = {}
     for name in sorted(set(called.values())):
         alike.setdefault(re.sub(r'[\s_-]+', ' ', name).casefold(), []).append(name)
