@@ -110,7 +110,13 @@ def holds_classes(tree, folders):
         raise SourceError(f'{folders[0].parent}: the folders {_some(names)} all hold the folders {_some(inner)}, so '
                           f'which are the classes? give one of them as the source, name them train, val and test, or '
                           'list the images in a manifest.csv with the columns path,label,group')
+    wrapping = [p for p in folders if name_words(p.name)[-1:] and name_words(p.name)[-1] in _wrapping]
+    if 1 < len(wrapping) == len(folders) and min(map(len, within.values())) > 1 and not _look_like_ids(inner):
+        raise SourceError(f'{folders[0].parent}: are the folders {_some(names)} the classes, or {_some(inner)} in them? '
+                          'Move these up, or give one of those as the source')
     return False
+
+_wrapping = 'set', 'sets', 'data', 'dataset', 'datasets', 'images', 'imgs', 'files'
 
 # %% ../../nbs/library/data/11_class_folders.ipynb #f012c
 def _check_splits_within(tree, folders):

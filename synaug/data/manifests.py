@@ -22,7 +22,7 @@ from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
-from .class_folders import list_folders
+from .class_folders import list_folders, split_lists
 from .companions import joined_channels, name_groups
 from .folders import Listing, folders_in, images_below, visible
 from .splits import is_split, split_name
@@ -437,6 +437,7 @@ def _rows(table, role, finder, split, group=''):
     kept, again = once(rows.join(_described(table, role))[rows.labels.notna()])
     written = zip(table[role.file[0]], first)
     elsewhere = [f'{text} is {file}' for text, file in written if finder.home/text != file][:1]
+    kept.attrs['uncertain'] = [file for file, names in zip(files, labels) if names is None]
     if len(set(splits)) > 1 and not role.group: kept, by_group = _whole_groups(kept, by_group)
     return kept, [*elsewhere, *by_split, *by_label, *by_group, *again, *_straddling(kept, role)]
 
@@ -602,8 +603,18 @@ def list_manifest(path, columns=Columns()):
     if len(found) > 1: rows['where'] = [f'{l.source.name}: {where}' for l in listings for where in l.rows['where']]
     source = path if len(found) > 1 else first.source
     listing = replace(first, source=source, rows=rows.fillna(''))
-    if path.is_dir(): _warn_unlisted(finder, first.source, rows.files)
+    if path.is_dir():
+        uncertain = [file for l in listings for file in l.rows.attrs.get('uncertain', ())]
+        _warn_unlisted(finder, first.source, [*rows.files, *uncertain])
+        _warn_lists(path, finder)
     return beside(listing, finder, columns, [file for file, _ in found])
+
+def _warn_lists(path, finder):
+    "A note of text files beside a table that may list the images of a split"
+    lists = split_lists(visible(path), finder.below.images)
+    if lists:
+        warnings.warn(f'{path}: {", ".join(f.name for f in lists)} list images, perhaps those of a split, and are not used; '
+                      'give the table a column split')
 
 def _warn_unlisted(finder, file, listed):
     files = [f for several in listed for f in (several if isinstance(several, tuple) else (several,))]

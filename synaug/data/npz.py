@@ -340,8 +340,11 @@ def _images_form(images, arrays, size, file):
     for s, array in images.items():
         with naming(f'{file}: {s}'): _, height, width, _ = _shape(array, _names(arrays, 'channel_names'))
         if size and height != width: long.add(f'{height}x{width}')
+    many = max((a.shape[3] for a in images.values() if len(a.shape) == 4), default=1)
     with naming(file): form, notes = _form({s: a for s, a in images.items() if len(a.shape) and a.shape[0]})
     if long: notes = [*notes, f'images of {min(long)} are squeezed to {size}x{size}: all of the picture is kept']
+    if many > 4 and not _names(arrays, 'channel_names'):
+        notes = [*notes, f'{many} channels without channel_names: if they are slices of a volume, take one']
     for note in notes: warnings.warn(f'{file}: {note}')
     return form
 
