@@ -208,7 +208,7 @@ def test_folders_beside_classes_that_may_be_none(tmp_path, beside, says):
 
 @pytest.mark.parametrize('places, says', [
     (('set1', 'set2', 'set3'), 'look like parts'), (('session_1', 'session_2'), 'look like parts'),
-    (('lung_sets/aca', 'lung_sets/n', 'colon_sets/aca2', 'colon_sets/n2'), 'are the folders colon_sets, lung_sets the')])
+    (('lung_sets/aca', 'lung_sets/n', 'gut_sets/aca2', 'gut_sets/n2'), 'are the folders gut_sets, lung_sets the')])
 def test_sets_and_sessions_are_no_classes(tmp_path, places, says):
     with pytest.raises(SourceError, match=says): load(write(tmp_path, *places))
 
@@ -373,7 +373,8 @@ def test_patients_in_file_names(tmp_path):
 
 
 def test_names_in_several_given_splits_are_said_and_not_used(tmp_path):
-    names = [f'{s}/{c}/{i}{c}_{eye}.png' for c in 'ab' for i in range(6) for s, eye in (('train', 'left'), ('test', 'right'))]
+    of_split = dict(train='left', test='right').items()
+    names = [f'{s}/{c}/{i}{c}_{eye}.png' for c in 'ab' for i in range(6) for s, eye in of_split]
     data, notes = read(write(tmp_path, *names))
     assert data.train.groups is None and any('lie in several splits, and are not used' in note for note in notes)
 

@@ -178,8 +178,8 @@ def test_known_sets(tmp_path, make, per_class, n_groups, says, given):
 
 def padufes(folder):
     pictures(folder, [f'images/PAT_{i}.png' for i in range(30)])
-    rows = [dict(patient_id=f'PAT_{i // 3}', smoke=str(i % 2 == 0), drink=str(i % 2 == 1), diagnostic=('NEV', 'BCC')[i % 2],
-                 img_id=f'PAT_{i}.png') for i in range(30)]
+    rows = [dict(patient_id=f'PAT_{i // 3}', smoke=str(i % 2 == 0), drink=str(i % 2 == 1),
+                 diagnostic=('NEV', 'BCC')[i % 2], img_id=f'PAT_{i}.png') for i in range(30)]
     return table(folder/'metadata.csv', rows)
 
 
@@ -198,7 +198,8 @@ def test_the_table_of_most_images_counts(tmp_path):
 
 def test_folds_of_breakhis_say_the_split(tmp_path):
     names = pictures(tmp_path, [f'{c}/{c}-14-{i}.png' for c in CLASSES for i in range(15)])
-    table(tmp_path/'Folds.csv', [dict(mag=40, grp=('train', 'train', 'test')[i % 3], filename=n) for i, n in enumerate(names)])
+    rows = [dict(mag=40, grp=('train', 'train', 'test')[i % 3], filename=n) for i, n in enumerate(names)]
+    table(tmp_path/'Folds.csv', rows)
     d, notes = told(tmp_path)
     assert 'split = grp' in notes and len(d.test) == 10 and counts(d) == dict(benign=15, malignant=15)
 
@@ -219,7 +220,8 @@ def test_ids_whose_zeros_a_spreadsheet_dropped(tmp_path):
 def test_all_missing_files_are_counted(thirty):
     folder, rows = thirty
     gone = [dict(path=f'gone{i}.png', label='benign') for i in range(5)]
-    with pytest.raises(SourceError, match='line 32.*gone0.png.*5 of 35 rows'): load(table(folder/'labels.csv', [*rows, *gone]))
+    file = table(folder/'labels.csv', [*rows, *gone])
+    with pytest.raises(SourceError, match='line 32.*gone0.png.*5 of 35 rows'): load(file)
 
 
 def chexpert(folder, uncertain):

@@ -112,8 +112,8 @@ def holds_classes(tree, folders):
                           'list the images in a manifest.csv with the columns path,label,group')
     wrapping = [p for p in folders if name_words(p.name)[-1:] and name_words(p.name)[-1] in _wrapping]
     if 1 < len(wrapping) == len(folders) and min(map(len, within.values())) > 1 and not _look_like_ids(inner):
-        raise SourceError(f'{folders[0].parent}: are the folders {_some(names)} the classes, or {_some(inner)} in them? '
-                          'Move these up, or give one of those as the source')
+        raise SourceError(f'{folders[0].parent}: are the folders {_some(names)} the classes, or {_some(inner)} in '
+                          'them? Move these up, or give one of those as the source')
     return False
 
 _wrapping = 'set', 'sets', 'data', 'dataset', 'datasets', 'images', 'imgs', 'files'
@@ -165,9 +165,9 @@ def add_groups(rows, source):
 
 def _not_used(rows, plain, source):
     classes = _some({name for labels in rows.labels for name in labels})
-    return (f'{source}: the classes are {classes}; the folders {_some(plain)} within them are not used: if these are the '
-            'classes, move them up, out of the folders around them; if they are patients or slides, list the images in a '
-            'manifest.csv with the columns path,label,group')
+    return (f'{source}: the classes are {classes}; the folders {_some(plain)} within them are not used: if these are '
+            'the classes, move them up, out of the folders around them; if they are patients or slides, list the images '
+            'in a manifest.csv with the columns path,label,group')
 
 def _groups_by_name(rows, source):
     "Rows with what several file names share as groups, unless there are groups, or it lies in several splits"
@@ -253,8 +253,8 @@ def _classes_among(tree, at, folders):
     if written: warnings.warn(f'{at}: {_some(p.name for p in written)} is no class by its name, and is left out')
     odd = [p.name for p in kept if set(name_words(p.name)) <= _doubtful]
     if odd:
-        warnings.warn(f'{at}: {_some(odd)} is read as a class like the others: if it is none, move it out of the folder, '
-                      'or name it pool, for images without a label')
+        warnings.warn(f'{at}: {_some(odd)} is read as a class like the others: if it is none, move it out of the '
+                      'folder, or name it pool, for images without a label')
     return kept
 
 _no_images = set('doc docs documents code codes src script scripts results result logs log model models weights '
@@ -329,8 +329,8 @@ def list_folders(folder):
     if note: warnings.warn(note)
     lists = split_lists(others, images)
     if lists:
-        warnings.warn(f'{folder}: {_some(f.name for f in lists)} list images, perhaps those of a split, and are not used;'
-                      ' give a table with the columns path,label,split')
+        warnings.warn(f'{folder}: {_some(f.name for f in lists)} list images, perhaps those of a split, and are not '
+                      'used; give a table with the columns path,label,split')
     if not images: raise SourceError(f'{folder}: holds no images such as PNG, JPEG or TIFF{_found(there)}')
     places, files, channels = joined_channels(folder, without_masks(folder, images))
     tree = Tree(folder, places)

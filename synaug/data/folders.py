@@ -93,8 +93,8 @@ def _warn_pages(file, source):
     "A note of pages of a TIFF that may be other things than channels"
     pages = unnamed_pages(file) if isinstance(file, Path) else 0
     if pages:
-        warnings.warn(f'{source}: the pages of a TIFF, {pages} in {file}, are read as channels: if they are depth or time, '
-                      'save one slice of each, or a projection (Fiji: Image > Stacks > Z Project)')
+        warnings.warn(f'{source}: the pages of a TIFF, {pages} in {file}, are read as channels: if they are depth or '
+                      'time, save one slice of each, or a projection (Fiji: Image > Stacks > Z Project)')
 
 def _channels(files, n):
     "Names of `n` channels: those that the file gives, or those of nothing known"

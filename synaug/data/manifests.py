@@ -322,9 +322,10 @@ def row_labels(table, role, in_pool):
 
 # %% ../../nbs/library/data/09_manifests.ipynb #c028
 def row_groups(table, role, files, asked=''):
-    """(group of each row, sentences): of its column; else of a folder such as `patient0012` in all paths, or of what file
-    names share, unless 'none' is `asked`; else ''"""
-    if not role.group: return _groups_of_paths(files) if asked != 'none' else ([''] * len(files), [])
+    """(group of each row, sentences): of its column; else of a folder such as `patient0012` in all paths, or of what
+    file names share, unless 'none' is `asked`; else ''"""
+    if not role.group and asked == 'none': return ['']*len(files), []
+    if not role.group: return _groups_of_paths(files)
     groups = table[role.group].where(~table[role.group].map(is_missing), '')
     alone = groups == ''
     if not alone.any() or alone.all(): return groups.tolist(), []
@@ -339,7 +340,8 @@ def _groups_of_paths(files):
     groups, how = name_groups(places)
     if groups is None: return ['']*len(files), []
     of_file = dict(zip(places, groups))
-    return [of_file[file] for file in files], [f'group = beginning of the file names ({how}); --group none does without']
+    said = [f'group = beginning of the file names ({how}); --group none does without']
+    return [of_file[file] for file in files], said
 
 # %% ../../nbs/library/data/09_manifests.ipynb #c031
 def row_splits(table, role, files, top):
@@ -372,8 +374,9 @@ def row_files(table, role, finder, split=''):
     if gone:
         text = next(t for t in table[list(role.file)].iloc[gone[0]] if finder.find(t, split) is None)
         more = f'; {len(gone)} of {len(found)} rows name files that are not there' if len(gone) > 1 else ''
-        raise SourceError(f"{table['where'].iloc[gone[0]]}: there is no file {finder.home/text}: paths are taken from the "
-                          f'folder of the table, {finder.home}, and no image below {finder.top} is called so{more}')
+        where = table['where'].iloc[gone[0]]
+        raise SourceError(f'{where}: there is no file {finder.home/text}: paths are taken from the folder of the table, '
+                          f'{finder.home}, and no image below {finder.top} is called so{more}')
     return found
 
 def _row_file(texts, where, finder, split):
@@ -613,8 +616,9 @@ def _warn_lists(path, finder):
     "A note of text files beside a table that may list the images of a split"
     lists = split_lists(visible(path), finder.below.images)
     if lists:
-        warnings.warn(f'{path}: {", ".join(f.name for f in lists)} list images, perhaps those of a split, and are not used; '
-                      'give the table a column split')
+        names = ', '.join(f.name for f in lists)
+        warnings.warn(f'{path}: {names} list images, perhaps those of a split, and are not used; give the table a column '
+                      'split')
 
 def _warn_unlisted(finder, file, listed):
     files = [f for several in listed for f in (several if isinstance(several, tuple) else (several,))]

@@ -36,7 +36,7 @@ _elsewhere = (      # what it is, endings, what to do
     ('HDF5', '.h5 .hdf5', 'save the images as PNG or TIFF, or as an npz with train_images and train_labels'),
     ('MATLAB', '.mat', 'save an npz with train_images and train_labels; scipy.io.loadmat reads it'),
     ('array', '.npy .npz', 'save all in one npz: numpy.savez(FILE, train_images=images, train_labels=labels)'),
-    ('pickle', '.pkl .pickle .pt .pth .joblib', 'a pickle may run programs; save an npz with train_images, train_labels'),
+    ('pickle', '.pkl .pickle .pt .pth .joblib', 'it may run programs; save an npz with train_images and train_labels'),
     ('FITS', '.fits .fts', 'save each as TIFF, with astropy'),
     ('zip', '.zip', 'unpack it first: python -m zipfile -e FILE FOLDER'),
     ('archive', '.tar .tgz .gz .bz2 .xz .7z .rar', 'unpack it first'),

@@ -66,9 +66,9 @@ def _cells(text, sep, file, most):
 
 # %% ../../nbs/library/data/08_tables.ipynb #c016
 def read_table(file, most=None):
-    """A CSV, TSV, Excel or JSON lines file as text, at most that many lines, columns named as there, and `where` each row stands;
-    `attrs['read_as']` is its separator and encoding where they are unusual. Unnamed columns, and lines that begin with
-    #, are dropped. SourceError if it is unreadable"""
+    """A CSV, TSV, Excel or JSON lines file as text, at most that many lines, columns named as there, and `where` each row
+    stands; `attrs['read_as']` is its separator and encoding where they are unusual. Unnamed columns, and lines that
+    begin with #, are dropped. SourceError if it is unreadable"""
     if file.suffix.lower() in ('.xlsx', '.xls'): return _excel(file)
     if file.suffix.lower() == '.jsonl': return _json_lines(file, most)
     try: text, encoding = decoded(file.read_bytes())
@@ -130,7 +130,8 @@ FILE_WORDS = ('path filepath relativepath imagepath imgpath file filename imagef
               'imgname images files imageid imgid imageindex isicid idcode id imgfile picture photo tile tilename '
               'tileid patch patchname patchid name uid key').split()
 LABEL_WORDS = ('label labels class classes classname classlabel labelname category categories target targets diagnosis '
-               'diagnoses diagnostic dx findinglabels findinglabel findings finding disease y cls classid labelid groundtruth gt annotation '
+               'diagnoses diagnostic dx findinglabels findinglabel findings finding disease y cls '
+               'classid labelid groundtruth gt annotation '
                'pathology histology abnormality condition benignmalignant malignancy subtype grade stage severity '
                'level celltype tissue tissuetype tumortype cancertype species phenotype moa compound treatment '
                'outcome result status type tags klasse classe clase diagnose diagnostico befund etiqueta').split()
@@ -155,11 +156,12 @@ def first_named(names, words):
 # %% ../../nbs/library/data/08_tables.ipynb #c024
 _units = ('group|grp', 'patient(en|in)?|patid|pid|ptid|mrn|submitter|pseudonym|anon|paciente|paziente|患者|病人',
           'subject|subj|sujeto|sujet|proband|participant|person|volunteer|client|owner',
-          'donor|donneur|individual|animal|mouse|rat', 'case', 'specimen|biopsy', 'lesion', 'slide|wsi', 'plate', 'well',
-          'video|sequence', 'study|exam|examination', '(source|parent|original)(image|img|file)', 'barcode')
+          'donor|donneur|individual|animal|mouse|rat', 'case', 'specimen|biopsy', 'lesion', 'slide|wsi', 'plate',
+          'well', 'video|sequence', 'study|exam|examination', '(source|parent|original)(image|img|file)', 'barcode')
 _several = ('sample|tissue|tumou?r|nodule|polyp|eye|fish|embryo|cow|pig|plant|tree|family|litter|cage|'
             'dish|culture|core|tmacore|block|section|series|stack|clip|scene|fov|field|fieldofview|roi|region|parent')
-_faint = ('(acquisition|study|scan|image|imaging|exam|recording)?date|day', 'batch|run|session|experiment|replicate|visit',
+_faint = ('(acquisition|study|scan|image|imaging|exam|recording)?date|day',
+          'batch|run|session|experiment|replicate|visit',
           'site|center|centre|hospital|institution|source|cellline', 'scanner|machine|device', _several)
 _number = '(id|ids|no|nr|num|number|nummer|code|name|key|barcode|idx|index|uid|identifier|instanceuid|position)'
 _before = '(id|anon(ymi[sz]ed)?|pseudo|metadata|bcr|case|image|unique)*'
@@ -173,8 +175,8 @@ def group_rank(name):
     return next((rank for rank, unit in ranks if re.fullmatch(f'{_before}({unit})s?{_number}?(hash)?', word)), None)
 
 # %% ../../nbs/library/data/08_tables.ipynb #c028
-_none = ('nan', 'na', 'n/a', 'n.a.', '<na>', '#n/a', '#value!', 'null', 'none', 'nil', '-nan', 'nat', '?', '-', '--', '.',
-         'missing', 'not available')
+_none = ('nan', 'na', 'n/a', 'n.a.', '<na>', '#n/a', '#value!', 'null', 'none', 'nil', '-nan', 'nat', '?', '-',
+         '--', '.', 'missing', 'not available')
 
 def is_missing(text):
     "Whether a cell is empty, or says so in the words of pandas, R or Excel"
@@ -202,7 +204,8 @@ def _places_of_ones(lists):
     several = [[item.strip() for item in items] for items in lists.values() if items is not None]
     width = {len(items) for items in several}
     signs = {item for items in several for item in items}
-    if len(width) != 1 or max(width) < 2 or len(several) < len(lists) or not signs <= {'0', '1', '0.0', '1.0'}: return None
+    if len(width) != 1 or max(width) < 2 or len(several) < len(lists): return None
+    if not signs <= {'0', '1', '0.0', '1.0'}: return None
     return {text: [str(i) for i, item in enumerate(items) if float(item)] for text, items in lists.items()}
 
 # %% ../../nbs/library/data/08_tables.ipynb #c029
@@ -212,7 +215,8 @@ def label_lists(texts):
     lists = {t: _bracketed(t) for t in set(texts)}
     ones = _places_of_ones({t: items or _numbers(t) for t, items in lists.items() if t})
     if ones:
-        return [tuple(ones.get(t, ())) for t in texts], ['labels are lists of 0 and 1: a class is the place of a 1, from 0']
+        said = ['labels are lists of 0 and 1: a class is the place of a 1, from 0']
+        return [tuple(ones.get(t, ())) for t in texts], said
     whole = {t for t, items in lists.items() if items is None and not re.search('[;|]', t)}
     joint = _joint(whole)
     said = [f'several labels are joined by {joint!r}'] if joint else []
