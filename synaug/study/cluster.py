@@ -16,6 +16,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+import time
 import yaml
 import zlib
 from collections import deque
@@ -250,16 +251,17 @@ _TAKEN_DOWN = (f'{LIVES} workers were lost, one after another, while they ran th
 
 class _Runs:
     "Runs on their way to workers and back, by name"
-    def __init__(self, client, resources):
-        self.client, self.resources = client, resources
+    def __init__(self, client, topic, resources):
+        self.client, self.topic, self.resources = client, topic, resources
         self.sent, self.begun = {}, {}          # name -> (attempt, job, future); name -> how often
         self.ended = SimpleQueue()              # (name, attempt)
         self.attempts = 0
+        client.subscribe_topic(topic, self.heard)
 
     def send(self, job):
         self.attempts += 1
         which, ended = (job.name, self.attempts), self.ended
-        key = 'synaug-run', f'{job.name}-{job.topic}-{self.attempts}'
+        key = 'synaug-run', f'{job.name}-{self.topic}-{self.attempts}'
         future = self.client.submit(execute_job, job, key=key, pure=False, resources=self.resources)
         self.sent[job.name] = self.attempts, job, future
         future.add_done_callback(lambda _: ended.put(which))
@@ -277,8 +279,8 @@ class _Runs:
         "What has come of a run, a dict or the exception; None where it goes on. RunFailed if the scheduler is gone"
         latest, job, future = self.sent.get(name, (None, None, None))
         if latest != attempt: return None
-        if future.done(): result = _result(future)
-        else: result = RunFailed(_TAKEN_DOWN)
+        result = _result(future) if future.done() else RunFailed(_TAKEN_DOWN)
+        if isinstance(result, CancelledError): return self.send_again(job)
         if type(result).__name__ == 'KilledWorker':
             if self.begun.get(name, 0) < LIVES: return self.send(job)
             result = RunFailed(_TAKEN_DOWN)
@@ -286,8 +288,16 @@ class _Runs:
         future.cancel()
         return result
 
+    def send_again(self, job):
+        "Send what was lost with the connection to the scheduler, once it answers again"
+        while self.client.status == 'connecting': time.sleep(.1)
+        if self.client.status != 'running': raise RunFailed(_GONE)
+        self.client.subscribe_topic(self.topic, self.heard)
+        self.send(job)
+
     def cancel(self):
         "Nobody wants what is left"
+        with suppress(Exception): self.client.unsubscribe_topic(self.topic)
         with suppress(Exception): self.client.cancel([future for _, _, future in self.sent.values()])
 
 _GONE = 'the scheduler is gone; what had finished is kept, and the same command continues'
@@ -295,8 +305,7 @@ _GONE = 'the scheduler is gone; what had finished is kept, and the same command 
 def _result(future):
     "Of a task that has ended: what it gave, or its exception"
     try: return future.result()
-    except CancelledError: raise RunFailed(_GONE) from None
-    except Exception as e: return e
+    except (Exception, CancelledError) as e: return e
 
 # %% ../../nbs/library/study/15_cluster.ipynb #c020
 _LOST = 125     # the code of a run that no worker has ended
@@ -355,11 +364,11 @@ class Workers:
         "As `processes.execute_all`, `workers` at a time, or None: all. RunFailed where the scheduler is gone"
         if not jobs: return
         resources = {'GPU': 1} if any(facts['gpus'] for facts in self.facts) else None
-        runs, topic = _Runs(self.cluster.client, resources), f'synaug-{secrets.token_hex(4)}'
+        topic = f'synaug-{secrets.token_hex(4)}'
         same = dict(threads=threads, limit=limit, versions=self.facts[0]['versions'], topic=topic)
         notebooks = {path: packed_notebook(path) for path in {job[0] for job in jobs}}
         by_name, waiting = {job[1].stem: job for job in jobs}, deque(jobs)
-        self.cluster.client.subscribe_topic(topic, runs.heard)
+        runs = _Runs(self.cluster.client, topic, resources)
         with marked(jobs[0][1].parent) as mark:
             try:
                 while waiting or runs.sent:
@@ -371,6 +380,4 @@ class Workers:
                     result = runs.take(name, attempt)
                     if isinstance(result, StudyError): raise result
                     if result is not None: done(by_name[name], *put_back(result, by_name[name][1]))
-            finally:
-                runs.cancel()
-                with suppress(Exception): self.cluster.client.unsubscribe_topic(topic)
+            finally: runs.cancel()

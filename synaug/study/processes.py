@@ -6,9 +6,11 @@
 __all__ = ['LATE', 'SILENT', 'end', 'execute', 'no_sign_of_life', 'execute_all', 'failure', 'progress']
 
 # %% ../../nbs/library/study/07_processes.ipynb #c003
+import ctypes
 import json
 import os
 import shutil
+import signal
 import subprocess
 import synaug
 import sys
@@ -20,6 +22,7 @@ from pathlib import Path
 from threading import Thread
 
 from ..errors import StudyError
+from ..store import abandoned, lock
 from .notebook import notebook_cells
 
 # %% ../../nbs/library/study/07_processes.ipynb #c005
@@ -40,8 +43,13 @@ def _literal(path):
     "A path as papermill wants it, which reads {x} as the value of parameter x"
     return str(path).replace('{', '{{').replace('}', '}}')
 
+def _wake_when_orphaned():
+    "Have Linux continue this process, should it be stopped, when its parent ends"
+    if sys.platform == 'linux': ctypes.CDLL(None).prctl(1, signal.SIGCONT)         # PR_SET_PDEATHSIG
+
 def execute(notebook, folder, parameters, parent):
     "In a process of its own: run `notebook` in `folder` with papermill, as long as process `parent` lives"
+    _wake_when_orphaned()
     def watch():
         while os.getppid() == parent: time.sleep(.3)
         shutil.rmtree(os.environ['JUPYTER_RUNTIME_DIR'], ignore_errors=True)
@@ -131,6 +139,18 @@ def no_sign_of_life(job, patience):
     says = f'no sign of life for {patience/60:.0f} minutes: it takes no processor time; --limit MINUTES ends such runs'
     print(f'note: {Path(job[1]).stem}: {says}', file=sys.stderr, flush=True)
 
+@contextmanager
+def _runtime():
+    "A folder for the sockets of kernels; what a process that was killed has left of its own is removed"
+    base = tempfile.gettempdir()
+    if len(base) > 40 and Path('/tmp').is_dir(): base = '/tmp'          # paths of sockets must be short
+    for left in Path(base).glob('synaug-*/.lock'):
+        if abandoned(left): shutil.rmtree(left.parent, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix='synaug-', dir=base)
+    try:
+        with lock(f'{folder}/.lock'): yield folder
+    finally: shutil.rmtree(folder, ignore_errors=True)
+
 def execute_all(
     jobs,                       # (notebook, folder, parameters)
     workers,                    # at a time
@@ -143,25 +163,23 @@ def execute_all(
 ):
     "Run all `jobs`. Whatever ends this ends them all"
     waiting, running = list(jobs), []
-    short = '/tmp' if Path('/tmp').is_dir() else None       # socket paths must be short
-    runtime = tempfile.mkdtemp(prefix='synaug-', dir=short)
-    try:
-        while (waiting or running) and wanted():
-            while waiting and len(running) < workers:
-                job = waiting.pop(0)
-                running.append(_Running(job, _start(*job, threads, runtime), limit))
-            for run in list(running):
-                code = run.code()
-                if code is None:
-                    if run.silent(patience): silent(run.job, patience)
-                    continue
-                running.remove(run)
-                done(run.job, code, time.time() - run.began)
-            time.sleep(.05)
-    finally:
-        for run in running: end(run.process.pid)
-        for run in running: run.process.wait()
-        shutil.rmtree(runtime, ignore_errors=True)
+    with _runtime() as runtime:
+        try:
+            while (waiting or running) and wanted():
+                while waiting and len(running) < workers:
+                    job = waiting.pop(0)
+                    running.append(_Running(job, _start(*job, threads, runtime), limit))
+                for run in list(running):
+                    code = run.code()
+                    if code is None:
+                        if run.silent(patience): silent(run.job, patience)
+                        continue
+                    running.remove(run)
+                    done(run.job, code, time.time() - run.began)
+                time.sleep(.05)
+        finally:
+            for run in running: end(run.process.pid)
+            for run in running: run.process.wait()
 
 # %% ../../nbs/library/study/07_processes.ipynb #c013
 def _cells(notebook):
