@@ -161,7 +161,8 @@ def _took(seconds):
     return f'{seconds/60:.1f} minutes' if seconds > 90 else f'{seconds:.0f} seconds'
 
 # %% ../nbs/library/90_cli.ipynb #69f94687
-_Study = typer.Argument(metavar='STUDY', help='A study file, or the name of a shipped study (see: synaug studies).')
+_Studies = typer.Argument(
+    metavar='STUDY...', help='A study file, or the name of a shipped study (see: synaug studies); of several, one after another.')
 _Settings = typer.Option(
     '-p', metavar='NAME=VALUE', help='A parameter of the notebook, such as -p labels_per_class=20; may be repeated.')
 _Replicates = typer.Option(
@@ -174,6 +175,8 @@ _Out = typer.Option(
     metavar='DIR', help='Folder of the results; an interrupted study continues there.', show_default='runs/STUDY')
 
 _Limit = typer.Option(metavar='MINUTES', help='End a run that takes longer; it counts as failed.', show_default='none')
+_Cluster = typer.Option(
+    metavar='local|ADDRESS|FILE', help='Where: on this machine, at a Dask scheduler, or in jobs of a cluster file.')
 _Mix = typer.Option('--mix', help='Go on although finished runs were made with other versions; the report says so.')
 
 def _seconds(limit):
@@ -210,9 +213,19 @@ def _agreed(dry_run, yes, timing, study, loaded, left, out, workers):
     asks = sys.stdin.isatty() and sys.stdout.isatty() and not yes and (seconds or 0) > _LONG
     return typer.confirm('go on?', default=True) if asks else True
 
+def _places(found, out):
+    "The folder of each study: `out`, or one in it where there are several. StudyError for searches, and for twins"
+    for study in found:
+        if study.search: raise StudyError(f'{study.name} is a search; give its source: synaug search SOURCE')
+    names = [study.name for study in found]
+    twins = {name for name in names if names.count(name) > 1}
+    if twins: raise StudyError(f'several studies are called {", ".join(sorted(twins))}; give them one after another')
+    if len(found) == 1 and out: return [out]
+    return [(out or Path('runs'))/name for name in names]
+
 @app.command()
 def run(
-    study: Annotated[str, _Study],
+    study: Annotated[list[str], _Studies],
     p: Annotated[list[str], _Settings] = [],
     replicates: Annotated[int, _Replicates] = None,
     workers: Annotated[int, _Workers] = None,
@@ -222,16 +235,24 @@ def run(
     timing: Annotated[bool, _Timing] = True,
     limit: Annotated[float, _Limit] = None,
     mix: Annotated[bool, _Mix] = False,
+    cluster: Annotated[str, _Cluster] = 'local',
 ):
     "Say what a study is going to do, run it, or what is left of it, and print the verdict."
+    from synaug.study.cluster import opened
     from synaug.study.file import read_study
     from synaug.study.runner import run_study
-    found = read_study(study, p, replicates)
-    if found.search: raise StudyError(f'{found.name} is a search; give its source: synaug search SOURCE')
-    out = out or Path('runs')/found.name
-    agreed = partial(_agreed, dry_run, yes, timing)
-    do = partial(run_study, found, out, workers, limit=_seconds(limit), mix=mix, agreed=agreed)
-    _run_and_print(do, out)
+    found = [read_study(name, p, replicates) for name in study]
+    places = _places(found, out)
+    agreed, broken = partial(_agreed, dry_run, yes, timing), []
+    with opened(cluster) as there:
+        for one, place in zip(found, places):
+            how = dict(limit=_seconds(limit), mix=mix, agreed=agreed, cluster=there)
+            try: _run_and_print(partial(run_study, one, place, workers, **how), place)
+            except (SynaugError, RunFailed) as e:
+                if len(found) == 1: raise
+                print(f'error: {one.name}: {e}', file=sys.stderr)
+                broken.append(one.name)
+    if broken: raise RunFailed(f'{len(broken)} of {len(found)} studies broke: {", ".join(broken)}')
 
 # %% ../nbs/library/90_cli.ipynb #search1
 _Images = typer.Argument(metavar='SOURCE', help='simulate, an .npz file, a folder of images, or a manifest .csv.')
@@ -254,13 +275,14 @@ def search(
     out: Annotated[Path, _Out] = None,
     limit: Annotated[float, _Limit] = None,
     mix: Annotated[bool, _Mix] = False,
+    cluster: Annotated[str, _Cluster] = 'local',
 ):
     "Find what would help: race many candidates on validation, judge the winners on fresh replicates."
     from synaug.study.search import read_search, run_search
     settings = [*p, *([] if labels is None else [f'labels_per_class={labels}'])]
     found = read_search(source, settings, candidates, replicates, trainings, file)
     out = out or Path('runs')/f'search-{Path(source).stem}'
-    do = partial(run_search, found, out, workers, limit=_seconds(limit), mix=mix)
+    do = partial(run_search, found, out, workers, limit=_seconds(limit), mix=mix, cluster=cluster)
     _run_and_print(do, out)
 
 # %% ../nbs/library/90_cli.ipynb #356d4366
