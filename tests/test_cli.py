@@ -9,6 +9,7 @@ from synaug.cli import main
 from synaug.data.simulate import simulate
 from synaug.errors import RunFailed, mistakes
 from synaug.study import beforehand, file, runner
+from synaug.study.progress import Forecast
 from test_study import BODY, ENV, PARAMETERS, write_notebook
 
 OTHERS = """
@@ -231,13 +232,15 @@ def test_only_a_terminal_is_asked(here, capsys, monkeypatch, options, terminal, 
     def confirm(text, default):
         asked.append(text)
         return answer
-    def run_study(study, out, workers, command, agreed, **_): agreed_to.append(agreed(study, {}, ['a run'], out, 1))
-    monkeypatch.setattr(beforehand, 'told_beforehand', lambda *plan: (['what will be done'], seconds))
+    def run_study(study, out, workers, command, agreed, **_):
+        agreed_to.append(agreed(study, {}, ['a run'], out, 1) is not None)
+    told = ['what will be done'], seconds, Forecast()
+    monkeypatch.setattr(beforehand, 'told_beforehand', lambda *plan: told)
     monkeypatch.setattr(runner, 'run_study', run_study)
     monkeypatch.setattr('typer.confirm', confirm)
     for stream in sys.stdin, sys.stdout: monkeypatch.setattr(stream, 'isatty', lambda: terminal, raising=False)
     code, said, _ = synaug(capsys, monkeypatch, 'run', 'fake.yaml', *options)
-    assert (code, said, agreed_to) == (0, 'what will be done\n', [goes])
+    assert (code, said.splitlines()[-1], agreed_to) == (0, 'what will be done', [goes])
     assert len(asked) == (answer is not None)
 
 

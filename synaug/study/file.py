@@ -130,9 +130,9 @@ class Study:
         return [dict(zip(self.grid, values)) for values in product(*self.grid.values())]
 
 def shipped(kind):
-    "The folder of shipped 'studies' or 'experiments', in a checkout or an installed package"
+    "The folder of shipped 'studies', 'experiments' or 'guides', in a checkout or an installed package"
     package = Path(synaug.__file__).resolve().parent
-    checkout = dict(studies='studies', experiments='nbs/experiments')[kind]
+    checkout = dict(studies='studies', experiments='nbs/experiments', guides='nbs/guides')[kind]
     if (package.parent/'settings.ini').exists(): return package.parent/checkout
     return package/'shipped'/kind
 
