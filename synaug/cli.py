@@ -39,8 +39,8 @@ def _that_fit(splits, names, width):
     return splits[:max(1, (width - max(map(len, names), default=0) - 4)//_CELL)]
 
 def verdict_table(verdict, metric, baseline, main='test', width=80, scores={}):
-    """A rich table of the rows of `verdict` for one metric, `width` characters wide: an arm per row (of each grid point),
-    below the baseline with its `scores` (split -> mean), a column for `main` and for each other split that fits"""
+    """A rich table of the rows of `verdict` for one metric, `width` characters wide: an arm per row (of each grid
+    point), below the baseline with its `scores` (split -> mean), a column for `main` and each other split that fits"""
     from rich.table import Table
     from rich.text import Text
     rows = verdict[verdict.metric == metric]
@@ -184,7 +184,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode='markdown',
-    epilog='A first trial: `synaug run quick`. Your images: `synaug new mine --source PATH`, then `synaug run mine/study.yaml`.',
+    epilog='A first trial: `synaug run quick`. Your images: `synaug new mine --source PATH`, '
+           'then `synaug run mine/study.yaml`.',
     pretty_exceptions_enable=False,
 )
 
@@ -248,7 +249,7 @@ _LONG = 30*60       # seconds, from which a study on a terminal is begun only if
 def _on_terminal(): return sys.stdin.isatty() and sys.stdout.isatty()
 
 def _agreed(dry_run, yes, timing, study, loaded, left, out, workers):
-    "Say what a study is going to do; its `Forecast`, or None where it is not wanted, which is asked where it takes long"
+    "Say what a study is going to do; its `Forecast`, or None if it is not wanted, which is asked where it takes long"
     from synaug.study.beforehand import told_beforehand
     from synaug.study.progress import Forecast
     if not left and not dry_run: return Forecast()

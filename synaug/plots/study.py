@@ -147,7 +147,8 @@ def main_differences(verdicts, metric='macro_f1', split='test', margin=.02, leve
     rows = verdicts[(verdicts.metric == metric) & (verdicts.split == split)]
     if rows.empty: raise LedgerError(f'no verdicts on {metric} for {split}')
     rows = _first_controls_last(rows, controls)
-    caption = (f'Mean paired difference and {level:.0%} interval over {replicates_of(rows.n)}; filled: shown to differ, '
+    over = replicates_of(rows.n)
+    caption = (f'Mean paired difference and {level:.0%} interval over {over}; filled: shown to differ, '
                f'after correction for several arms. Grey band: differences below {margin:g} do not matter.')
     names = [_in_words(arm) for arm in rows.arm]
     heights = [.2 + .13*(name.count('\n') + 1) for name in names]

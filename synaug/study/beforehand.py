@@ -194,7 +194,7 @@ def judged_lines(study, points):
 
 # %% ../../nbs/library/study/13_beforehand.ipynb #bf22s
 def forecast_of(points):
-    "The `Forecast` of the runs that are left, by a few steps that are timed; an empty one where their work is not known"
+    "The `Forecast` of the runs that are left, by a few steps that are timed; an empty one if their work is not known"
     left, paces = [point for point in points if point.left], Paces()
     if not left or not all(point.timed for point in left): return Forecast()
     runs = sum(point.left for point in left)

@@ -13,18 +13,20 @@ import time
 import yaml
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 
 from ..errors import StudyError
 from ..stages import in_words, read_stage
 from ..store import write
+from .notebook import notebook_cells
 from ..verdicts.words import counted
 
 # %% ../../nbs/library/study/17_progress.ipynb #af6a4d1b
 @dataclass(frozen=True)
 class Forecast:
-    "Seconds of one thread that were expected: of a run, once for all runs, of an update of a classifier, of any other step"
+    "Seconds of one thread that were expected: of a run, once for all runs, of an update of a classifier, of other steps"
     run: float = 0.
     once: float = 0.
     update: float = 0.
@@ -78,14 +80,26 @@ def _settings(out):
     if not isinstance(found, dict) or not isinstance(found.get('runs'), dict): raise StudyError(f'{path} is damaged')
     return found
 
-def read_status(out, now=None):
+def _told_by(folder):
+    "What the run in `folder` says of itself; of one that says nothing, at which of its cells papermill is"
+    told = read_stage(folder)
+    if told.get('stage') or told.get('doing'): return told
+    try: cells = notebook_cells(folder/'notebook.ipynb')
+    except StudyError: return told
+    states = [cell['metadata'].get('papermill', {}) for cell in cells if cell['cell_type'] == 'code']
+    done = sum(state.get('status') == 'completed' for state in states)
+    began = (folder/'notebook.ipynb').stat().st_ctime
+    seconds = sum(state.get('duration') or 0. for state in states)
+    return dict(began=began, at=began + seconds, stage=f'cell {min(done + 1, len(states))} of {len(states)}', steps={})
+
+def read_status(out):
     "The `Status` of the study in folder `out`. StudyError if it holds none"
     settings, begun, runs = _settings(out), _begun(out), Path(out)/'runs'
     names = list(settings['runs'])
     finished = [name for name in names if (runs/name/'rows.parquet').exists()]
     parts = {name: runs/f'{name}.part' for name in names if name not in finished}
-    going = [Going(name, read_stage(part)) for name, part in parts.items() if part.exists()]
-    past = [read_stage(runs/name) for name in finished]
+    going = [Going(name, _told_by(part)) for name, part in parts.items() if part.exists()]
+    past = [_told_by(runs/name) for name in finished]
     forecast, workers = Forecast(**begun.get('forecast', {})), begun.get('workers') or settings.get('workers', 1)
     left = seconds_left(forecast, past, going, len(names) - len(finished) - len(going), workers)
     phase = begun.get('phase', 'runs')
@@ -143,7 +157,8 @@ def short_name(name):
 def status_lines(status, running=True):
     "How far a study is, a line for it and one for each run at work; `running`: whether somebody is"
     runs = f'{status.finished} of {counted(status.total, "run")} finished'
-    if status.phase == 'finished' and status.finished == status.total: return [f'{status.study}: {runs}, and the report']
+    over = status.phase == 'finished' and status.finished == status.total
+    if over: return [f'{status.study}: {runs}, and the report']
     if not running:
         after = '' if status.left is None else f', which takes about {duration(status.left)}'
         return [f'{status.study}: stopped, {runs}; to go on{after}: {status.command or "give its command again"}']
@@ -162,8 +177,9 @@ def watched(out, total, finished):
     def line(name, seconds, said):
         nonlocal count
         count += 1
-        console.print(f'{count}/{total} {name} {said} ({seconds:.0f} s)', markup=False, highlight=False, soft_wrap=True)
+        say(f'{count}/{total} {name} {said} ({seconds:.0f} s)')
     show = _live if console.is_terminal else _a_line_a_stage
+    say = partial(console.print, markup=False, highlight=False) if console.is_terminal else partial(print, flush=True)
     watching = Thread(target=show, args=(out, console, over), daemon=True)
     watching.start()
     try: yield line
@@ -195,7 +211,7 @@ def _a_line_a_stage(out, console, over):
             said[run.name] = at
             shown = dict(run.told, done=0) if run.told.get('doing') else run.told
             text = f'{short_name(run.name)} {_stage_only(shown)}, {_left(status)}'
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
+            print(text, flush=True)
 
 def _stage_only(told):
     "A stage with the steps it has, without how many are done"

@@ -82,8 +82,8 @@ def study_settings(study, runs, command, workers, threads):
 
 # %% ../../nbs/library/study/09_runner.ipynb #c014b
 OURS = {        # what may lie in the folder of a study whose study.yaml is lost; runs are known by their hash
-    '.lock', 'cache', 'ledger.parquet', 'next_step.csv', 'progress.json', 'race.csv', 'report.html', 'report.ipynb', 'report.json',
-    'report.part', 'runs', 'verdict.csv'}
+    '.lock', 'cache', 'ledger.parquet', 'next_step.csv', 'progress.json', 'race.csv', 'report.html', 'report.ipynb',
+    'report.json', 'report.part', 'runs', 'verdict.csv'}
 
 def _identity(settings):
     "What makes it the same study, whatever the number of replicates"
@@ -172,8 +172,8 @@ def raise_failures(failed, total):
 def run_study(study, out, workers=None, command='', limit=None, mix=False, agreed=None):
     """Run what is not finished of `study` in folder `out`, then write ledger, verdict and report; the report's path.
     `limit` and `mix` as of `run_pending`; `agreed(study, data, runs left, out, workers)` is asked before the first run
-    and gives a `Forecast`, or None if it says no. Errors of the study, its data or `out` are raised before anything is written;
-    RunFailed (StudyError if the fault is the user's) after all other runs ended"""
+    and gives a `Forecast`, or None if it says no. Errors of the study, its data or `out` are raised before anything is
+    written; RunFailed (StudyError if the fault is the user's) after all other runs ended"""
     out = Path(out).resolve()
     if workers is not None and workers < 1: raise StudyError(f'workers must be at least 1; found {workers}')
     loaded = checked_data(study)

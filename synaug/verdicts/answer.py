@@ -124,13 +124,18 @@ def _open(a, images, verb):
     return f'{way} took the score {scores} {_UNSEEN}, {_side(a)}, which may be chance: {needs}.'
 
 # %% ../../nbs/library/verdicts/09_answer.ipynb #675a62ee
+def _is_way(arm):
+    "Whether an arm uses synthetic images, or may: of one that only its experiment knows nobody can tell"
+    known = read_arm(arm)
+    return known.needs_synthetic or known.partner == ''
+
 _SENTENCES = dict(yes=_yes, no=_no, same=_same, open=_open)
 
 def answer(rows, judged, metric='macro_f1', split='test', margin=.02, baseline='real', controls=CONTROLS):
     """The `Answer` of `rows` at one point of a grid and of their `verdicts` (`judged`). LedgerError without the
     baseline"""
     here = judged[(judged.metric == metric) & (judged.split == split)]
-    arms = here[[not is_control(arm, controls) and read_arm(arm).needs_synthetic for arm in here.arm]]
+    arms = here[[not is_control(arm, controls) and _is_way(arm) for arm in here.arm]]
     kind = kind_of(arms, margin)
     about = dict(kind=kind, baseline=baseline, metric=metric, split=split, ways=len(arms))
     if kind == 'nothing': return Answer(sentence='no arm with synthetic images was run.', **about)
