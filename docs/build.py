@@ -144,7 +144,12 @@ def parameters(node, source):
         if comment: yield arg.arg, '' if default is None else ast.unparse(default), comment[1]
 
 
-def in_table(text): return text.replace('|', '\\|').replace('*', '\\*').replace('<', '&lt;')
+def stars_kept(text):
+    "Text in which a star is a star; code is left alone"
+    return re.sub(r'(`[^`]*`)|(?<!\\)\*', lambda found: found[1] or r'\*', text)
+
+
+def in_table(text): return stars_kept(text).replace('|', r'\|')
 
 
 def signature(node, name, source):
@@ -158,8 +163,7 @@ def signature(node, name, source):
 
 def plain_docstring(doc):
     "An API entry whose docstring is text: nbdev sets its first line in italics, and a star in it would end them"
-    def unset(found): return re.sub(r'(?<!\\)\*', r'\\*', found[1])
-    return re.sub(r'^\*(.+)\*$', unset, doc, count=1, flags=re.M)
+    return re.sub(r'^\*(.+)\*$', lambda found: stars_kept(found[1]), doc, count=1, flags=re.M)
 
 
 def api_entry(doc, page):

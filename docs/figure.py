@@ -36,8 +36,9 @@ def sheet(study):
 
 
 def found(ledger, metric='macro_ap'):
-    "The answer of a ledger at its first point; that of a grid is of its first values"
-    rows = comparable(ledger[~ledger.arm.str.startswith(('audit', 'pre-training'))])
+    "The answer of a ledger without a grid"
+    rows = comparable(ledger)
+    rows = rows[rows.metric == metric]
     return answer(rows, verdicts(rows), metric)
 
 
@@ -51,17 +52,16 @@ def drawn(figure, dpi=200):
 def summary(study='quick', metric='macro_ap'):
     "Images, answer and differences of a committed study in one figure"
     ledger = comparable(pd.read_parquet(ROOT/'nbs'/'results'/f'{study}.parquet'))
-    judged = verdicts(ledger)
-    found = answer(ledger, judged, metric)
+    judged, said = verdicts(ledger[ledger.metric == metric]), found(ledger, metric)
     figure = plt.figure(figsize=(11, 4.6), layout='constrained')
     left, right = figure.subfigures(1, 2, width_ratios=(2, 3))
     places = [left.subplots(), *right.subplots(2, 1, height_ratios=(1, 3))]
     for ax in places: ax.axis('off')
     places[0].imshow(sheet(study), interpolation='lanczos')
-    ink, ground = COLOURS[found.kind]
+    ink, ground = COLOURS[said.kind]
     box = dict(boxstyle='round,pad=.6', fc=ground, ec=ink)
-    said = fill(f'{found.word}: {found.sentence}', 78)
-    places[1].text(0, .5, said, va='center', fontsize=9.5, color='#1b1f24', bbox=box, transform=places[1].transAxes)
+    text = fill(f'{said.word}: {said.sentence}', 78)
+    places[1].text(0, .5, text, va='center', fontsize=9.5, color='#1b1f24', bbox=box, transform=places[1].transAxes)
     places[2].imshow(drawn(main_differences(judged, metric)), interpolation='lanczos')
     return figure
 

@@ -244,6 +244,28 @@ def test_only_a_terminal_is_asked(here, capsys, monkeypatch, options, terminal, 
     assert len(asked) == (answer is not None)
 
 
+def test_a_new_study_from_images(here, capsys, monkeypatch):
+    "Study file, contact sheet and notebook; what it says next can be done"
+    small_set(here)
+    code, said, _ = synaug(capsys, monkeypatch, 'new', 'mine', '--source', 'small.npz')
+    assert code == 0 and {p.name for p in (here/'mine').iterdir()} == {'study.yaml', 'images.png', 'explore.ipynb'}
+    assert said.splitlines()[-1] == 'next: synaug run mine/study.yaml --out mine/results' and 'it takes about' in said
+    assert file.read_study('mine/study.yaml').parameters['source'] == str(here/'small.npz')
+    code, _, wrong = synaug(capsys, monkeypatch, 'new', 'mine', '--source', 'small.npz')
+    assert code == 2 and 'mine is not empty' in wrong
+
+
+@pytest.mark.parametrize('command, says', [
+    (['status', 'nowhere'], 'holds no study'),
+    (['open', 'nowhere'], 'has no report.html yet'),
+    (['lab', 'nowhere'], 'is no folder'),
+])
+def test_folders_without_what_is_asked(here, capsys, monkeypatch, command, says):
+    code, said, wrong = synaug(capsys, monkeypatch, *command)
+    assert (code, said) == (2, '') and says in wrong and wrong.count('\n') == 1
+    assert not (here/'nowhere').exists()
+
+
 def test_folder_of_something_else(here, capsys, monkeypatch):
     write_notebook(here/'plain.ipynb', PARAMETERS, BODY)
     (here/'plain.yaml').write_text('notebook: plain.ipynb')

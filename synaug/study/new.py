@@ -30,14 +30,14 @@ def starter_notebook(source, size=None, labels=20):
     "A small notebook that looks at the images of `source` and makes some"
     markdown, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
     look, train = _DATA.format(source=source, size=size), _TRAIN.format(labels=labels)
-    cells = [markdown('# A first look'), code(_LOOK), code(look), markdown('## What would be made of them'), code(_PLAY),
-             code(train)]
+    cells = [markdown('# A first look'), code(_LOOK), code(look)]
+    cells += [markdown('## What would be made of them'), code(_PLAY), code(train)]
     kernel = dict(kernelspec=dict(name='python3', display_name='python3', language='python'))
     return nbformat.v4.new_notebook(cells=cells, metadata=kernel)
 
 def write_new_study(folder, data, settings, replicates=8):
-    """Write `study.yaml`, `images.png` and `explore.ipynb` for a `Dataset` into `folder`, which must be new or empty; the
-    `Study`. `settings`: parameters of the notebook `your_images`, its source among them. StudyError"""
+    """Write `study.yaml`, `images.png` and `explore.ipynb` for a `Dataset` into `folder`, which must be new or empty;
+    the `Study`. `settings`: parameters of the notebook `your_images`, its source among them. StudyError"""
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StudyError(f'{folder} is not empty; choose another folder')
