@@ -147,9 +147,10 @@ def minutes(search, data, update, heavy, step, workers):
     for left, n in rungs: drawn += n*sampled(candidates, n_real)*left/len(candidates)
     generators = len({parse(arm).generator for arm in candidates} - {None})
     fitted = values['pool_steps'] + generators*values['generator_steps']*(fresh + in_race[1])
-    chosen = start_updates((*candidates, *search.beside), values, values['updates'])
+    learning, choosing = start_updates((*candidates, *search.beside), values, values['updates'])
+    starts = learning + choosing*(fresh + in_race[1])
     fitted += sampling_steps(drawn, values['sampling_steps'])
-    seconds = (light*values['updates'] + chosen)*update + fitted*step
+    seconds = (light*values['updates'] + starts)*update + fitted*step
     return (seconds + weighty*values.get('pretrained_updates', 0)*heavy)/60/workers
 
 # %% ../../nbs/library/study/12_search.ipynb #c011
