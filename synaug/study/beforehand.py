@@ -202,11 +202,10 @@ def forecast_of(points):
     runs = sum(point.left for point in left)
     spent = sum(trial_seconds(point.values, point.data, point.left, paces) for point in left)
     again = sum(trial_seconds(point.values, point.data, 2*point.left, paces) for point in left)
-    kinds = {kind: [pace for (what, _), pace in paces.known.items() if (what == 'generator') == (kind == 'generator')]
-             for kind in ('generator', 'classifier')}
-    pace = {kind: max(found, default=0.) for kind, found in kinds.items()}
+    step = max((pace for (what, _), pace in paces.known.items() if what == 'generator'), default=0.)
+    update = max((pace for (what, _), pace in paces.known.items() if what != 'generator'), default=0.)
     run = (again - spent)/runs
-    return Forecast(run=run, once=spent - runs*run, update=pace['classifier'], step=pace['generator'])
+    return Forecast(run=run, once=spent - runs*run, update=update, step=step)
 
 def clock_seconds(forecast, runs, workers):
     "About how long so many runs take by a `Forecast`, so many at a time; None where their work is not known"
