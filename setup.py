@@ -9,7 +9,11 @@ here = Path(__file__).parent
 config = ConfigParser(delimiters=['='])
 config.read(here/'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
+<<<<<<< HEAD
 SHIPPED = {'experiments': 'nbs/experiments/*.ipynb', 'guides': 'nbs/guides/play.ipynb', 'studies': 'studies/*.yaml'}
+=======
+SHIPPED = {'experiments': 'nbs/experiments/*.ipynb', 'studies': 'studies/*.yaml', 'clusters': 'clusters/*.yaml'}
+>>>>>>> main
 
 
 class BuildWithStudies(build_py):
@@ -47,7 +51,9 @@ setup(
     packages=find_packages(include=[cfg['lib_name'], cfg['lib_name']+'.*']),
     cmdclass={'build_py': BuildWithStudies},
     install_requires=shlex.split(cfg['requirements']),
-    extras_require={'dev': shlex.split(cfg['dev_requirements'])},
+    extras_require={
+        'cluster': shlex.split(cfg['cluster_requirements']),
+        'dev': shlex.split(cfg['dev_requirements'] + ' ' + cfg['cluster_requirements'])},
     entry_points={
         'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],
         'console_scripts': [cfg['console_scripts']]},

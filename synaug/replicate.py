@@ -260,7 +260,8 @@ def pool_starts(
 ):
     "Strength of views -> what the network learnt of the pool under these: a `Trained`, once for all replicates"
     settings = dict(updates=updates, seed=0, **network)
-    return {views: self.keep(f'start-{views}', pretrain, pool, drawn[:0], views=views, **settings) for views in strengths}
+    def learnt(views): return self.keep(f'start-{views}', pretrain, pool, drawn[:0], views=views, **settings)
+    return {views: learnt(views) for views in strengths}
 
 # %% ../nbs/library/09_replicate.ipynb #fit01
 @patch

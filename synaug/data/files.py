@@ -218,6 +218,9 @@ def _append(part, n, rows, chunk, name):
                 f.flush()
                 bar.update(stop - start)
         os.fsync(f.fileno())
+    if part.stat().st_size == len(head) + n*first.nbytes: return
+    part.unlink()
+    raise OSError(f'another process has written into {part}; try again')
 
 def _npy_header(dtype, shape):
     "The bytes an `.npy` file of such an array starts with"

@@ -9,12 +9,14 @@ __all__ = ['problems', 'inspect', 'understood', 'next_command']
 import numpy as np
 import shlex
 import warnings
+from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from .layouts import open_source
+from .manifests import Columns
 from .seen import disjoint_pairs, exact_copies, image_hashes
 from .sources import load
 
@@ -103,6 +105,11 @@ def _notes(d):
         if absent and s.labels is not None:
             yield f'{n} has no image of {", ".join(absent)}: scores there are means over the other classes'
 
+def _own(told):
+    "The texts of our own warnings, without those of other libraries"
+    here = Path(load.__code__.co_filename).parents[1]
+    return [str(w.message) for w in told if Path(w.filename).is_relative_to(here)]
+
 def inspect(source, console=None, **options):
     """Prints what is at `source`, leaks and all; returns its problems (none: a study may start). `options` are those of
     `load`"""
@@ -110,12 +117,14 @@ def inspect(source, console=None, **options):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter('always')
         d = load(source, check=False, **options)
-        layout = 'simulated' if str(source) == 'simulate' else open_source(source)[0].name
+    columns = Columns(*(options.get(f'{name}_column', '') for name in Columns._fields))
+    with warnings.catch_warnings(action='ignore'):
+        layout = 'simulated' if str(source) == 'simulate' else open_source(source, columns=columns)[0].name
     def say(text, style): console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
     say(f'layout: {layout}', None)
     for table in _split_table(d), _class_table(d), _channel_table(d), _copies_table(d):
         if table.row_count: console.print(table)
-    for note in dict.fromkeys([*(str(w.message) for w in told), *_notes(d)]): say(f'note: {note}', 'yellow')
+    for note in dict.fromkeys([*_own(told), *_notes(d)]): say(f'note: {note}', 'yellow')
     found = problems(d)
     for p in found: say(f'problem: {p}', 'bold red')
     if not found: say('no problems', 'green')

@@ -488,10 +488,11 @@ def load(folder, device=None):
     if not (folder/'generator.json').exists():
         raise GeneratorError(f'no generator in {folder}: generator.json is missing')
     facts = json.loads((folder/'generator.json').read_text())
+    safe = dict(use_safetensors=True, low_cpu_mem_usage=False)
     ready = lambda net: net.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     generator = LatentGenerator(
-        vae=ready(AutoencoderKL.from_pretrained(folder/'vae', low_cpu_mem_usage=False)),
-        unet=ready(UNet2DModel.from_pretrained(folder/'unet', low_cpu_mem_usage=False)),
+        vae=ready(AutoencoderKL.from_pretrained(folder/'vae', **safe)),
+        unet=ready(UNet2DModel.from_pretrained(folder/'unet', **safe)),
         objective=facts['objective'],
         size=tuple(facts['size']),
         channels=tuple(facts['channels']),

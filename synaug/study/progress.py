@@ -26,7 +26,7 @@ from ..verdicts.words import counted
 # %% ../../nbs/library/study/17_progress.ipynb #af6a4d1b
 @dataclass(frozen=True)
 class Forecast:
-    "Seconds of one thread that were expected: of a run, once for all runs, of an update of a classifier, of other steps"
+    "Expected seconds of one thread: of a run, once for all runs, of an update of a classifier, of any other step"
     run: float = 0.
     once: float = 0.
     update: float = 0.

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OURS', 'Run', 'planned_runs', 'study_settings', 'check_folder', 'alone_in', 'unfinished', 'run_pending',
-           'raise_failures', 'run_study']
+           'raise_failures']
 
 # %% ../../nbs/library/study/09_runner.ipynb #c003
 import json
@@ -20,6 +20,7 @@ from ..errors import RunFailed, StudyError, mistakes
 from ..outcome import read_rows
 from ..store import code_version, lock, short_hash, write
 from .checks import checked_data, fingerprints
+from .cluster import Workers, opened
 from .file import without_folders
 from .ledger import MADE_WITH, read_settings
 from .machine import cores, machine_facts, version_facts
@@ -139,11 +140,13 @@ def unfinished(runs, out):
     "Those of the runs that have no rows in folder `out` yet"
     return [run for run in runs if read_rows(out/'runs'/run.name) is None]
 
-def run_pending(study, runs, out, workers, threads, limit=None, mix=False):
-    """Execute the runs that have no rows yet; [(folder, exception name, message)] of those that failed, also for taking
-    more than `limit` seconds. StudyError if finished ones were made with other versions, unless they may `mix`"""
+def run_pending(study, runs, out, workers, threads, limit=None, mix=False, elsewhere=None):
+    """Execute the runs that have no rows yet, here or by the `Workers` of a cluster; [(folder, exception name, message)]
+    of those that failed, also for taking more than `limit` seconds. StudyError if finished ones were made with other
+    versions, unless they may `mix`"""
     pending = unfinished(runs, out)
-    made_with, waiting = version_facts() | dict(threads=threads), {run.name for run in pending}
+    versions = elsewhere.versions if elsewhere else version_facts()
+    made_with, waiting = versions | dict(threads=threads), {run.name for run in pending}
     finished = [out/'runs'/run.name for run in runs if run.name not in waiting]
     if not mix: _check_same_versions(finished, made_with)
     shared, jobs, failed = {}, [], []
@@ -158,7 +161,8 @@ def run_pending(study, runs, out, workers, threads, limit=None, mix=False):
             why = _finish(job[1], code, made_with)
             if why: failed.append(why)
             advance(job[1].stem, seconds, 'FAILED' if why else 'done')
-        execute_all(jobs, workers, threads, done, limit)
+        execute = elsewhere.execute_all if elsewhere else execute_all
+        execute(jobs, workers, threads, done, limit)
     return sorted(failed)
 
 def raise_failures(failed, total):
@@ -169,8 +173,15 @@ def raise_failures(failed, total):
     raise (StudyError if kinds <= set(mistakes()) else RunFailed)(text)
 
 # %% ../../nbs/library/study/09_runner.ipynb #c016
-def run_study(study, out, workers=None, command='', limit=None, mix=False, agreed=None):
+def _threads_begun(out, runs):
+    "The threads that the first of the runs that are finished in `out` had; None for a new study"
+    for run in runs:
+        file = out/'runs'/run.name/MADE_WITH
+        if file.exists(): return json.loads(file.read_text(encoding='utf-8')).get('threads')
+
+def run_study(study, out, workers=None, command='', limit=None, mix=False, agreed=None, cluster=None):
     """Run what is not finished of `study` in folder `out`, then write ledger, verdict and report; the report's path.
+<<<<<<< /tmp/tmpnoav0c_t/o
     `limit` and `mix` as of `run_pending`; `agreed(study, data, runs left, out, workers)` is asked before the first run
     and gives a `Forecast`, or None if it says no. Errors of the study, its data or `out` are raised before anything is
     written; RunFailed (StudyError if the fault is the user's) after all other runs ended"""
@@ -195,5 +206,31 @@ def run_study(study, out, workers=None, command='', limit=None, mix=False, agree
             begin(out, 'report', workers)
             path = write_report(out)
             begin(out, 'finished', workers)
+=======
+    `limit` and `mix` as of `run_pending`; `agreed(study, data, runs left, out, workers)` is asked before the first run,
+    None if it says no; `cluster`: 'local', an address, a file, a Dask Client, or a `Cluster`. Errors of the study, its
+    data or `out` are raised before anything is written; RunFailed (StudyError if the fault is the user's) after all
+    other runs ended"""
+    out = Path(out).resolve()
+    if workers is not None and workers < 1: raise StudyError(f'workers must be at least 1; found {workers}')
+    with opened(cluster) as there:
+        loaded = checked_data(study)
+        runs = planned_runs(study, fingerprints(study, loaded))
+        at_once = min(workers or (there.at_once() if there else cores()), len(runs))
+        settings = study_settings(study, runs, command, at_once, max(1, cores() // at_once))
+        check_folder(out, settings)
+        left = unfinished(runs, out)
+        if agreed and not agreed(study, loaded, left, out, at_once): return None
+        out.mkdir(parents=True, exist_ok=True)
+        with alone_in(out):
+            elsewhere = Workers(there) if there and left else None
+            if elsewhere: settings |= elsewhere.told
+            begun = None if mix else _threads_begun(out, runs)
+            threads = settings['threads'] = begun or settings['threads']
+            text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+            write(out/'study.yaml', lambda path: path.write_text(text, encoding='utf-8'))
+            failed = run_pending(study, runs, out, workers if there else at_once, threads, limit, mix, elsewhere)
+            path = write_report(out) if len(failed) < len(runs) else None
+>>>>>>> /tmp/tmpnoav0c_t/t
     if failed: raise_failures(failed, len(runs))
     return path

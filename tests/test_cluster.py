@@ -1,0 +1,217 @@
+"Studies on the workers of Dask: what they leave is what this machine would have left, whoever is killed meanwhile"
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from distributed import Client, LocalCluster
+from pandas.testing import assert_frame_equal
+from synaug.study.file import read_study
+from synaug.study.ledger import collect
+from synaug.study.runner import run_study
+from test_study import BODY, ENV, PARAMETERS, alive, gone, ledger, rows_of, write_notebook
+
+# The command line, with a ledger in the place of a report, which is the same wherever the rows come from
+RUN = [sys.executable, '-c', '''
+from synaug import cli
+from synaug.study import runner
+from synaug.study.ledger import collect
+
+def only_the_ledger(out):
+    collect(out).to_parquet(out/'ledger.parquet')
+    return out
+
+runner.write_report, cli.print_outcome = only_the_ledger, print
+cli.main()
+''', 'run']
+PATIENT = ENV | {f'DASK_DISTRIBUTED__COMM__TIMEOUTS__{what}': '120s' for what in ('CONNECT', 'TCP')}
+KILLS = """
+import os, psutil, signal
+if replicate == 1 and os.environ.get('ON_DASK'): psutil.Process(os.getppid()).parent().kill()
+"""
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    "A study file with its notebook; three replicates"
+    folder = tmp_path_factory.mktemp('fake')
+    write_notebook(folder/'fake.ipynb', PARAMETERS, BODY)
+    write_notebook(folder/'kills.ipynb', PARAMETERS, KILLS, BODY)
+    for name in 'fake', 'kills':
+        (folder/f'{name}.yaml').write_text(f'notebook: {name}.ipynb\ntitle: A made-up study\nreplicates: 3\n')
+    return folder
+
+
+def rows(out): return collect(out).drop(columns='seconds')
+
+
+# In one process
+
+def test_a_study_begun_here_ends_on_a_cluster_with_the_same_rows(folder, monkeypatch):
+    from synaug.study import runner
+    monkeypatch.setattr(runner, 'write_report', lambda out: out)
+    study, one = read_study(folder/'fake.yaml'), read_study(folder/'fake.yaml', replicates=1)
+    run_study(study, folder/'here', workers=1)
+    run_study(one, folder/'both', workers=1)
+    begun = rows_of(folder/'both')
+    with LocalCluster(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as local:
+        with Client(local) as client: run_study(study, folder/'both', cluster=client)
+    assert begun.items() <= rows_of(folder/'both').items()
+    assert_frame_equal(rows(folder/'both'), rows(folder/'here'))
+    assert sorted(p.name for p in (folder/'both'/'cache').iterdir()) == ['0.txt', '1.txt', '2.txt']
+    assert not [p for p in (folder/'both'/'runs').iterdir() if p.suffix == '.part' or p.name.startswith('.')]
+
+
+# Schedulers and workers in processes of their own
+
+def family(process):
+    "A process and all below it; nothing where it has ended"
+    try: return [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    except psutil.NoSuchProcess: return []
+
+
+class Dask:
+    "A scheduler and its workers, whose runs but replicate 0 do not end while the file `hold` exists"
+    def __init__(self, folder):
+        self.folder, self.hold, self.started, self.workers = folder, folder/'hold', [], []
+        folder.mkdir(parents=True)
+        file = folder/'scheduler.json'
+        self.scheduler = self.start('scheduler', '--port', 0, '--no-show', '--scheduler-file', file)
+        wait_until(lambda: file.exists() and file.read_text().strip().endswith('}'))
+        self.address = json.loads(file.read_text())['address']
+
+    def start(self, what, *options, before=()):
+        command = *before, sys.executable, '-m', f'distributed.cli.dask_{what}', *options, '--no-dashboard'
+        with open(self.folder/f'{what}{len(self.started)}.log', 'w') as log:
+            settings = dict(env=PATIENT | dict(HOLD=str(self.hold), ON_DASK='1'), stdout=log, stderr=log)
+            self.started.append(subprocess.Popen([*map(str, command)], start_new_session=True, **settings))
+        return self.started[-1]
+
+    def worker(self, *options, before=()):
+        "Start a worker, by the command `before` if there is one"
+        local = self.folder/f'worker{len(self.workers)}'
+        options = '--nthreads', 1, '--memory-limit', 0, '--local-directory', local, *options
+        self.workers.append(self.start('worker', self.address, *options, before=before))
+        return self.workers[-1]
+
+    def end(self):
+        for process in self.started:
+            for p in family(process): p.kill()
+        for process in self.started: process.wait()
+
+
+def finish(process):
+    out, err = process.communicate(timeout=1800)
+    return process.returncode, out, err
+
+
+def wait_until(done, seconds=900):
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, 'it takes too long'
+        time.sleep(.05)
+
+
+@pytest.fixture
+def dask(tmp_path):
+    made = Dask(tmp_path/'dask')
+    yield made
+    made.end()
+
+
+def begin(folder, study, out, *options, hold=''):
+    "A study in a process of its own, which hears SIGINT"
+    return subprocess.Popen(
+        [*RUN, study, '--out', out, *map(str, options)],
+        cwd=folder,
+        env=PATIENT | dict(HOLD=str(hold)),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+
+
+@pytest.fixture(scope='module')
+def whole(folder):
+    "The study run here, without interruption"
+    code, said, wrong = finish(begin(folder, 'fake.yaml', 'whole', '--no-timing'))
+    assert code == 0, wrong
+    return folder/'whole'
+
+
+def hidden(folder):
+    "A command before another, which does not see what is in the folder"
+    inside = f'mount -t tmpfs none {folder} && exec "$@"'
+    for root in ([], ['--user', '--map-root-user']):
+        command = ['unshare', *root, '--mount', 'sh', '-c', inside, 'sh']
+        if shutil.which('unshare') and not subprocess.run([*command, 'true'], capture_output=True).returncode: return command
+    pytest.skip('this system lets us hide no folder from a process (unshare --mount)')
+
+
+@pytest.mark.slow
+def test_workers_without_the_folder_send_back_what_they_wrote(folder, whole, dask):
+    dask.worker(before=hidden(folder))
+    dask.worker(before=hidden(folder))
+    code, said, wrong = finish(begin(folder, 'fake.yaml', 'sent', '--cluster', dask.address))
+    assert code == 0, wrong
+    assert '3/3' in said
+    assert_frame_equal(ledger(folder/'sent'), ledger(whole))
+    assert not list((folder/'sent'/'cache').iterdir())             # kept steps stayed with the workers
+    left = [p.name for p in dask.folder.rglob('*') if p.suffix == '.part' or p.name == 'run.ipynb']
+    assert not left
+
+
+@pytest.mark.slow
+def test_a_run_that_takes_three_workers_down_has_failed(folder, dask):
+    for _ in range(2): dask.worker('--nanny')
+    code, said, wrong = finish(begin(folder, 'kills.yaml', 'killed', '--cluster', dask.address))
+    assert code == 1 and '1 of 3 runs failed' in wrong and '3 workers were lost' in wrong
+    assert ledger(folder/'killed').replicate.unique().tolist() == [0, 2]
+    code, _, wrong = finish(begin(folder, 'kills.yaml', 'killed'))
+    assert code == 0, wrong                                        # nothing dies here
+    assert ledger(folder/'killed').replicate.unique().tolist() == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_the_scheduler_is_killed_and_the_study_goes_on_here(folder, whole, dask):
+    dask.hold.touch()
+    for _ in range(2): dask.worker()
+    study, out = begin(folder, 'fake.yaml', 'headless', '--cluster', dask.address), folder/'headless'
+    wait_until(lambda: len(rows_of(out)) == 1 and len(list((out/'cache').glob('*.txt'))) == 3)
+    runs = [p for worker in dask.workers for p in family(worker)]
+    dask.scheduler.kill()
+    code, said, wrong = finish(study)
+    assert code == 1 and 'the scheduler is gone' in wrong and wrong.count('\n') == 1, wrong
+    assert gone(runs, 5), [p.cmdline() for p in alive(runs)]
+    done = rows_of(out)
+    code, _, wrong = finish(begin(folder, 'fake.yaml', 'headless'))
+    assert code == 0, wrong
+    assert len(done) == 1 and done.items() <= rows_of(out).items()
+    assert_frame_equal(ledger(out), ledger(whole))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('how, code', [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_the_parent_is_stopped_and_nothing_goes_on(folder, whole, dask, how, code):
+    dask.hold.touch()
+    for _ in range(2): dask.worker()
+    name = f'stopped{code}'
+    study, out = begin(folder, 'fake.yaml', name, '--cluster', dask.address), folder/name
+    wait_until(lambda: len(rows_of(out)) == 1 and len(list((out/'cache').glob('*.txt'))) == 3)
+    runs = [p for worker in dask.workers for p in family(worker)[:-1]]
+    assert len(runs) >= 4
+    study.send_signal(how)
+    told, _, wrong = finish(study)
+    assert told == code and ('the same command continues' in wrong) == (how == signal.SIGINT)
+    assert gone(runs, 5), [p.cmdline() for p in alive(runs)]
+    dask.hold.unlink()
+    code, _, wrong = finish(begin(folder, 'fake.yaml', name, '--cluster', dask.address))
+    assert code == 0, wrong
+    assert_frame_equal(ledger(out), ledger(whole))
+    assert not [p for p in (out/'runs').iterdir() if p.suffix == '.part' or p.name.startswith('.')]
