@@ -16,21 +16,15 @@ import synaug
 import sys
 import tempfile
 import time
-<<<<<<< /tmp/tmped9jgygm/o
-=======
 from contextlib import contextmanager
 from dataclasses import dataclass, field
->>>>>>> /tmp/tmped9jgygm/t
 from pathlib import Path
 from threading import Thread
 
-from synaug.errors import StudyError
-<<<<<<< /tmp/tmped9jgygm/o
-from synaug.stages import WHERE
-=======
-from synaug.store import abandoned, lock
->>>>>>> /tmp/tmped9jgygm/t
-from synaug.study.notebook import notebook_cells
+from ..errors import StudyError
+from ..stages import WHERE
+from ..store import abandoned, lock
+from .notebook import notebook_cells
 
 # %% ../../nbs/library/study/07_processes.ipynb #c005
 def _tree(pid):

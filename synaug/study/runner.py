@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OURS', 'Run', 'planned_runs', 'study_settings', 'check_folder', 'alone_in', 'unfinished', 'run_pending',
-           'raise_failures']
+           'raise_failures', 'run_study']
 
 # %% ../../nbs/library/study/09_runner.ipynb #c003
 import json
@@ -181,34 +181,8 @@ def _threads_begun(out, runs):
 
 def run_study(study, out, workers=None, command='', limit=None, mix=False, agreed=None, cluster=None):
     """Run what is not finished of `study` in folder `out`, then write ledger, verdict and report; the report's path.
-<<<<<<< /tmp/tmpnoav0c_t/o
     `limit` and `mix` as of `run_pending`; `agreed(study, data, runs left, out, workers)` is asked before the first run
-    and gives a `Forecast`, or None if it says no. Errors of the study, its data or `out` are raised before anything is
-    written; RunFailed (StudyError if the fault is the user's) after all other runs ended"""
-    out = Path(out).resolve()
-    if workers is not None and workers < 1: raise StudyError(f'workers must be at least 1; found {workers}')
-    loaded = checked_data(study)
-    runs = planned_runs(study, fingerprints(study, loaded))
-    workers = min(workers or cores(), len(runs))
-    threads = max(1, cores() // workers)
-    settings = study_settings(study, runs, command, workers, threads)
-    check_folder(out, settings)
-    forecast = agreed(study, loaded, unfinished(runs, out), out, workers) if agreed else Forecast()
-    if not forecast: return None
-    out.mkdir(parents=True, exist_ok=True)
-    path = None
-    with alone_in(out):
-        text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-        write(out/'study.yaml', lambda path: path.write_text(text, encoding='utf-8'))
-        begin(out, 'runs', workers, forecast if forecast.run else None)
-        failed = run_pending(study, runs, out, workers, threads, limit, mix)
-        if len(failed) < len(runs):
-            begin(out, 'report', workers)
-            path = write_report(out)
-            begin(out, 'finished', workers)
-=======
-    `limit` and `mix` as of `run_pending`; `agreed(study, data, runs left, out, workers)` is asked before the first run,
-    None if it says no; `cluster`: 'local', an address, a file, a Dask Client, or a `Cluster`. Errors of the study, its
+    and gives a `Forecast`, or None if it says no; `cluster`: 'local', an address, a file, a Dask Client, or a `Cluster`. Errors of the study, its
     data or `out` are raised before anything is written; RunFailed (StudyError if the fault is the user's) after all
     other runs ended"""
     out = Path(out).resolve()
@@ -220,8 +194,10 @@ def run_study(study, out, workers=None, command='', limit=None, mix=False, agree
         settings = study_settings(study, runs, command, at_once, max(1, cores() // at_once))
         check_folder(out, settings)
         left = unfinished(runs, out)
-        if agreed and not agreed(study, loaded, left, out, at_once): return None
+        forecast = agreed(study, loaded, left, out, at_once) if agreed else Forecast()
+        if not forecast: return None
         out.mkdir(parents=True, exist_ok=True)
+        path = None
         with alone_in(out):
             elsewhere = Workers(there) if there and left else None
             if elsewhere: settings |= elsewhere.told
@@ -229,8 +205,11 @@ def run_study(study, out, workers=None, command='', limit=None, mix=False, agree
             threads = settings['threads'] = begun or settings['threads']
             text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
             write(out/'study.yaml', lambda path: path.write_text(text, encoding='utf-8'))
+            begin(out, 'runs', at_once, forecast if forecast.run else None)
             failed = run_pending(study, runs, out, workers if there else at_once, threads, limit, mix, elsewhere)
-            path = write_report(out) if len(failed) < len(runs) else None
->>>>>>> /tmp/tmpnoav0c_t/t
+            if len(failed) < len(runs):
+                begin(out, 'report', at_once)
+                path = write_report(out)
+                begin(out, 'finished', at_once)
     if failed: raise_failures(failed, len(runs))
     return path
