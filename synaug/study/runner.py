@@ -182,9 +182,9 @@ def _threads_begun(out, runs):
 def run_study(study, out, workers=None, command='', limit=None, mix=False, agreed=None, cluster=None):
     """Run what is not finished of `study` in folder `out`, then write ledger, verdict and report; the report's path.
     `limit` and `mix` as of `run_pending`; `agreed(study, data, runs left, out, workers)` is asked before the first run
-    and gives a `Forecast`, or None if it says no; `cluster`: 'local', an address, a file, a Dask Client, or a `Cluster`. Errors of the study, its
-    data or `out` are raised before anything is written; RunFailed (StudyError if the fault is the user's) after all
-    other runs ended"""
+    and gives a `Forecast`, or None if it says no; `cluster`: 'local', an address, a file, a Dask Client, or a
+    `Cluster`. Errors of the study, its data or `out` are raised before anything is written; RunFailed (StudyError if
+    the fault is the user's) after all other runs ended"""
     out = Path(out).resolve()
     if workers is not None and workers < 1: raise StudyError(f'workers must be at least 1; found {workers}')
     with opened(cluster) as there:
