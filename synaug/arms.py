@@ -311,6 +311,7 @@ _SAID = {               # field of an `Arm` -> what is said of a value that is n
     'sampling': 'every class as often as any other',
     'adapts': 'BatchNorm statistics of the domain that is scored',
 }
+_OTHERWISE = {('domain', 'all'): 'that look like all domains', ('generator', 'images'): 'made elsewhere'}
 
 # %% ../nbs/library/04_arms.ipynb #say2
 def _many(amount):
@@ -328,8 +329,8 @@ def in_words(self: Arm):
         value = getattr(self, field)
         if value == Arm.__dataclass_fields__[field].default: continue
         if field == 'labels' and self.partner == 'pool' and value == 'soft': continue       # said already
-        if (field, value) == ('domain', 'all'): value = 'all domains'
-        parts.append(says.get(value, str(value)) if isinstance(says, dict) else says.format(value))
+        usual = says.get(value, str(value)) if isinstance(says, dict) else says.format(value)
+        parts.append(_OTHERWISE.get((field, value), usual))
     return ', '.join(parts)
 
 # %% ../nbs/library/04_arms.ipynb #a648d42b
