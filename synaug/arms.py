@@ -311,7 +311,7 @@ _SAID = {               # field of an `Arm` -> what is said of a value that is n
     'sampling': 'every class as often as any other',
     'adapts': 'BatchNorm statistics of the domain that is scored',
 }
-_OTHERWISE = {('domain', 'all'): 'that look like all domains', ('generator', 'images'): 'made elsewhere'}
+_OTHERWISE = {('domain', 'all'): 'in the look of all domains', ('generator', 'images'): 'made elsewhere'}
 
 # %% ../nbs/library/04_arms.ipynb #say2
 def _many(amount):
