@@ -142,8 +142,8 @@ def unfinished(runs, out):
 
 def run_pending(study, runs, out, workers, threads, limit=None, mix=False, elsewhere=None):
     """Execute the runs that have no rows yet, here or by the `Workers` of a cluster: of those that failed, a list of
-    (folder, exception name, message), also for taking more than `limit` seconds. StudyError if finished ones were made with other
-    versions, unless they may `mix`"""
+    (folder, exception name, message), also for taking more than `limit` seconds. StudyError if finished ones were made
+    with other versions, unless they may `mix`"""
     pending = unfinished(runs, out)
     versions = elsewhere.versions if elsewhere else version_facts()
     made_with, waiting = versions | dict(threads=threads), {run.name for run in pending}
