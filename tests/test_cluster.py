@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 from distributed import Client, LocalCluster
@@ -14,7 +15,7 @@ from pandas.testing import assert_frame_equal
 from synaug.study.file import read_study
 from synaug.study.ledger import collect
 from synaug.study.runner import run_study
-from test_study import BODY, ENV, PARAMETERS, alive, gone, ledger, rows_of, write_notebook
+from test_study import BODY, ENV, PARAMETERS, alive, command_of, gone, ledger, rows_of, write_notebook
 
 # The command line, with a ledger in the place of a report, which is the same wherever the rows come from
 RUN = [sys.executable, '-c', '''
@@ -29,7 +30,7 @@ def only_the_ledger(out):
 runner.write_report, cli.print_outcome = only_the_ledger, print
 cli.main()
 ''', 'run']
-PATIENT = ENV | {f'DASK_DISTRIBUTED__COMM__TIMEOUTS__{what}': '120s' for what in ('CONNECT', 'TCP')}
+PATIENT = ENV | {f'DASK_DISTRIBUTED__COMM__TIMEOUTS__{what}': '60s' for what in ('CONNECT', 'TCP')}
 KILLS = """
 import os, psutil, signal
 if replicate == 1 and os.environ.get('ON_DASK'): psutil.Process(os.getppid()).parent().kill()
@@ -99,6 +100,11 @@ class Dask:
         self.workers.append(self.start('worker', self.address, *options, before=before))
         return self.workers[-1]
 
+    def runs(self):
+        "The processes of runs, and their kernels"
+        below = [p for worker in self.workers for p in family(worker)]
+        return [p for p in below if 'ipykernel' in command_of(p) or 'study.processes' in command_of(p)]
+
     def end(self):
         for process in self.started:
             for p in family(process): p.kill()
@@ -115,6 +121,13 @@ def wait_until(done, seconds=900):
     while not done():
         assert time.monotonic() < deadline, 'it takes too long'
         time.sleep(.05)
+
+
+def until_held(study, out):
+    "Wait until replicate 0 of three has finished, and the others are held"
+    def held(): return len(rows_of(out)) == 1 and len(list((out/'cache').glob('*.txt'))) == 3
+    wait_until(lambda: held() or study.poll() is not None)
+    assert held(), study.communicate()
 
 
 @pytest.fixture
@@ -150,7 +163,7 @@ def hidden(folder):
     inside = f'mount -t tmpfs none {folder} && exec "$@"'
     for root in ([], ['--user', '--map-root-user']):
         command = ['unshare', *root, '--mount', 'sh', '-c', inside, 'sh']
-        if not shutil.which('unshare'): continue
+        if not shutil.which('unshare'): break
         if not subprocess.run([*command, 'true'], capture_output=True).returncode: return command
     pytest.skip('this system lets us hide no folder from a process (unshare --mount)')
 
@@ -184,8 +197,8 @@ def test_the_scheduler_is_killed_and_the_study_goes_on_here(folder, whole, dask)
     dask.hold.touch()
     for _ in range(2): dask.worker()
     study, out = begin(folder, 'fake.yaml', 'headless', '--cluster', dask.address), folder/'headless'
-    wait_until(lambda: len(rows_of(out)) == 1 and len(list((out/'cache').glob('*.txt'))) == 3)
-    runs = [p for worker in dask.workers for p in family(worker)]
+    until_held(study, out)
+    runs = dask.runs()
     dask.scheduler.kill()
     code, said, wrong = finish(study)
     assert code == 1 and 'the scheduler is gone' in wrong and wrong.count('\n') == 1, wrong
@@ -204,8 +217,8 @@ def test_the_parent_is_stopped_and_nothing_goes_on(folder, whole, dask, how, cod
     for _ in range(2): dask.worker()
     name = f'stopped{code}'
     study, out = begin(folder, 'fake.yaml', name, '--cluster', dask.address), folder/name
-    wait_until(lambda: len(rows_of(out)) == 1 and len(list((out/'cache').glob('*.txt'))) == 3)
-    runs = [p for worker in dask.workers for p in family(worker)[:-1]]
+    until_held(study, out)
+    runs = dask.runs()
     assert len(runs) >= 4
     study.send_signal(how)
     told, _, wrong = finish(study)
@@ -216,3 +229,51 @@ def test_the_parent_is_stopped_and_nothing_goes_on(folder, whole, dask, how, cod
     assert code == 0, wrong
     assert_frame_equal(ledger(out), ledger(whole))
     assert not [p for p in (out/'runs').iterdir() if p.suffix == '.part' or p.name.startswith('.')]
+
+# Many
+
+def pretend(rows, notebook):
+    "On a worker: runs are no processes from here on, but write these rows and this notebook at once"
+    import synaug.study.cluster as room
+    def at_once(jobs, workers, threads, done, *_):
+        for job in jobs:
+            job[1].mkdir(parents=True)
+            for name, content in [('rows.parquet', rows), ('notebook.ipynb', notebook), ('log.txt', b'')]:
+                (job[1]/name).write_bytes(content)
+            done(job, 0, 0.)
+    room.execute_all = at_once
+
+
+def megabytes(process): return process.memory_info().rss/1e6
+
+
+def seconds(process): return sum(process.cpu_times()[:2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('seen', [True, False], ids=['shared folder', 'sent back'])
+def test_a_thousand_runs_cost_little(tmp_path, dask, capsys, seen):
+    "What Dask and the parent add to runs that take no time; prints it"
+    n, out = 1000, tmp_path/'runs'
+    write_notebook(tmp_path/'fake.ipynb', PARAMETERS, BODY)
+    jobs = [(tmp_path/'fake.ipynb', out/f'r{i:04d}.part', dict(replicate=i, out='')) for i in range(n)]
+    out.mkdir()
+    for _ in range(2): dask.worker(before=[] if seen else hidden(out))
+    parent, scheduler, grown = psutil.Process(), psutil.Process(dask.scheduler.pid), []
+    def done(job, code, took): grown.append((megabytes(parent), megabytes(scheduler)))
+    rows = pd.DataFrame([dict(arm=arm, split='test', metric='macro_f1', value=.7) for arm in ('real', 'add')])
+    with Cluster(dask.address) as cluster:
+        workers = Workers(cluster)
+        cluster.client.run(pretend, rows.to_parquet(index=False), b' '*500_000)
+        spent, began = [seconds(parent), seconds(scheduler)], time.monotonic()
+        workers.execute_all(jobs, None, 1, done)
+        took = time.monotonic() - began
+    spent = [seconds(parent) - spent[0], seconds(scheduler) - spent[1]]
+    assert len(list(out.glob('r*.part/rows.parquet'))) == len(grown) == n
+    early, late = grown[n//10], grown[-1]
+    with capsys.disabled():
+        print(f'\n{n} runs, {"shared folder" if seen else "sent back"}: {1000*took/n:.0f} ms a run on the clock; '
+              f'processor: parent {1000*spent[0]/n:.1f} ms, scheduler {1000*spent[1]/n:.1f} ms a run; '
+              f'memory after {n//10} and {n} runs: parent {early[0]:.0f} and {late[0]:.0f} MB, '
+              f'scheduler {early[1]:.0f} and {late[1]:.0f} MB')
+    assert late[0] - early[0] < 50 and late[1] - early[1] < 50

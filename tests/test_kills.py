@@ -85,8 +85,8 @@ def test_fifty_kills(tmp_path, monkeypatch):
             except psutil.NoSuchProcess: pass
         code, said, wrong = finish(parent)
         left = strays(mark)
-        counted = len(before), len(rows_of(out)), len(left)
-        table.append((moment, engine, victim, f'{delay:.1f} s', len(hit), code, *counted))
+        finished = len(before), len(rows_of(out))
+        table.append((moment, engine, victim, f'{delay:.1f} s', len(hit), code, *finished, len(left)))
         print(*table[-1], sep=' | ', flush=True)
         assert 'Traceback' not in wrong, wrong
         assert before.items() <= rows_of(out).items()              # what had finished was not done again

@@ -116,7 +116,9 @@ def test_a_study_in_jobs_of_slurm(slurm, tmp_path):
 
     out = tmp_path/'jobs'
     study = begin('jobs', '--cluster', 'gpu.yaml')
-    wait_until(lambda: len(rows_of(out)) == 1 and len(list((out/'cache').glob('*.txt'))) == 2)
+    def held(): return len(rows_of(out)) == 1 and len(list((out/'cache').glob('*.txt'))) == 2
+    wait_until(lambda: held() or study.poll() is not None)
+    assert held(), study.communicate()
     queue = slurm('squeue', '-h', '-o', '%i %T %j %b')
     first = re.search(r'^(\d+) RUNNING', queue, re.M)[1]
     slurm('scancel', first)

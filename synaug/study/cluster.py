@@ -21,7 +21,7 @@ import yaml
 import zlib
 from collections import deque
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -110,8 +110,8 @@ def _watch(job, worker):
     return wanted, silent
 
 def execute_job(job):
-    """On a worker: execute a `Job`; its code, seconds, and the folder, or its bytes where the study's folder is not seen
-    from here; None where nobody wants it any more. StudyError where this worker has other versions"""
+    """On a worker: execute a `Job`; its code, seconds, and the folder, or its bytes where the study's folder cannot be
+    seen; None where nobody wants it any more. StudyError where this worker has other versions"""
     from distributed import get_worker
     worker, ended = get_worker(), {}
     check_same(_versions(), job.versions, worker.address)
@@ -165,8 +165,8 @@ def read_cluster_file(path):
     known = f'dask_jobqueue:{_SYSTEMS[systems[0]]}' if len(systems) == 1 else ''
     make, settings = found.pop('cluster', known), found.pop('settings', {})
     if not isinstance(make, str) or make.count(':') != 1 or not isinstance(settings, dict):
-        raise StudyError(f'{path} must hold one of {", ".join(_SYSTEMS)} under jobqueue, or cluster: module:Class with its '
-                         'settings')
+        raise StudyError(f'{path} must hold one of {", ".join(_SYSTEMS)} under jobqueue, or cluster: module:Class with '
+                         'its settings')
     least, most = _jobs(found.pop('jobs', 1), path)
     return ClusterFile(make, settings, least=least, most=most, config=found)
 
@@ -176,22 +176,34 @@ def dask_distributed():
     try: return importlib.import_module('distributed')
     except ImportError: raise StudyError("a cluster needs Dask: pip install 'synaug[cluster]'") from None
 
-def start_cluster(file, path):
-    "The cluster of a `ClusterFile`, its jobs asked for. StudyError where it cannot be"
+def _hush():
+    "Have Dask say nothing in this process: what happens is told here"
+    for name in list(logging.Logger.manager.loggerDict):
+        if name.split('.')[0] == 'distributed': logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+def start_cluster(file, path, opened):
+    """The cluster of a `ClusterFile`, its jobs asked for; what ends it again is put on the ExitStack `opened`.
+    StudyError where it cannot be"""
     dask_distributed()
     import dask
     module, _, name = file.make.partition(':')
     counted_here = {'distributed.scheduler.allowed-failures': 1000}     # see `LIVES`
     queue = module == 'dask_jobqueue'
+    least, most = ('minimum_jobs', 'maximum_jobs') if queue else ('minimum', 'maximum')
     try:
-        with dask.config.set(counted_here | file.config):
-            made = getattr(importlib.import_module(module), name)(**file.settings)
+        kind = getattr(importlib.import_module(module), name)
+        merged = dask.config.merge(dask.config.config, file.config)
+        config = counted_here | {key: merged[key] for key in file.config}
+        opened.enter_context(dask.config.set(config))       # jobs to come are made of it too
+        made = kind(**file.settings)
+        opened.callback(made.close, timeout=10)
+        if file.least < file.most: made.adapt(**{least: file.least, most: file.most})
+        else: made.scale(**{'jobs' if queue else 'n': file.most})
     except Exception as e:
         raise StudyError(f'{path}: {file.make} does not start ({type(e).__name__}: {reason(e)})') from None
-    least, most = ('minimum_jobs', 'maximum_jobs') if queue else ('minimum', 'maximum')
-    if file.least < file.most: made.adapt(**{least: file.least, most: file.most})
-    else: made.scale(**{'jobs' if queue else 'n': file.most})
     return made
+
+_GONE = 'the scheduler is gone; what had finished is kept, and the same command continues'
 
 class Cluster:
     "Workers of Dask, by an address, a cluster file, or a `Client`; the end of a `with` gives back what was started"
@@ -201,31 +213,32 @@ class Cluster:
             raise StudyError(f'a cluster is an address, a file, or a Client that is not asynchronous; found {where!r}')
         self.where, self.given = str(where) if named else 'the client', None if named else where
         self.file = read_cluster_file(where) if named and '://' not in str(where) else None
-        self.started = None
+        self.opened = ExitStack()
 
     def __enter__(self): return self
 
     def __exit__(self, *_):
-        client = self.__dict__.pop('client', None)
-        if client is None or client is self.given: return
-        with suppress(Exception): client.close(timeout=2)
-        with suppress(Exception): self.started.close(timeout=10)
+        self.__dict__.pop('client', None)
+        with suppress(Exception): self.opened.close()
 
     @cached_property
     def client(self):
         "The `Client`, connected. StudyError where nobody answers"
         distributed = dask_distributed()
         if self.given is not None: return self.given
-        logging.getLogger('distributed').setLevel(logging.CRITICAL)     # what happens is told here
-        if self.file: self.started = start_cluster(self.file, self.where)
-        try: return distributed.Client(self.started or self.where, set_as_default=False)
+        _hush()
+        at = start_cluster(self.file, self.where, self.opened) if self.file else self.where
+        try: client = distributed.Client(at, set_as_default=False)
         except (OSError, ValueError, TypeError) as e:
             raise StudyError(f'no Dask scheduler answers at {self.where} ({reason(e)})') from None
+        self.opened.callback(client.close, timeout=2)
+        return client
 
     def workers(self):
         "The facts of all workers there are, once one is there. StudyError if they cannot do the same"
         if not self.client.nthreads(): print(f'waiting for a worker of {self.where}', flush=True)
-        self.client.wait_for_workers(1)
+        try: self.client.submit(int, pure=False).result()       # jobs are asked for where there is work
+        except CancelledError: raise RunFailed(_GONE) from None
         found = self.client.run(worker_facts, on_error='return')
         for address, facts in found.items():
             if not isinstance(facts, Exception): continue
@@ -246,8 +259,8 @@ def opened(where):
 # %% ../../nbs/library/study/15_cluster.ipynb #c018
 LIVES = 3       # workers that a run may take down with it
 
-_TAKEN_DOWN = (f'{LIVES} workers were lost, one after another, while they ran this: too little memory, or jobs that end '
-               'before a run does?')
+_TAKEN_DOWN = (f'{LIVES} workers were lost, one after another, while they ran this: too little memory, or jobs that '
+               'end before a run does?')
 
 class _Runs:
     "Runs on their way to workers and back, by name"
@@ -300,12 +313,10 @@ class _Runs:
         with suppress(Exception): self.client.unsubscribe_topic(self.topic)
         with suppress(Exception): self.client.cancel([future for _, _, future in self.sent.values()])
 
-_GONE = 'the scheduler is gone; what had finished is kept, and the same command continues'
-
 def _result(future):
     "Of a task that has ended: what it gave, or its exception"
     try: return future.result()
-    except (Exception, CancelledError) as e: return e
+    except Exception as e: return e
 
 # %% ../../nbs/library/study/15_cluster.ipynb #c020
 _LOST = 125     # the code of a run that no worker has ended
