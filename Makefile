@@ -19,7 +19,7 @@ study: $(INSTALLED)
 # Notebooks and tests both run, and both are told, whatever one of them says
 test: $(INSTALLED)
 	@OMP_NUM_THREADS=1 nbdev_test --n_workers $(CORES) && notebooks=passed || notebooks=FAILED; \
-	OMP_NUM_THREADS=1 python -m pytest tests -n $(CORES) --dist loadfile && tests=passed || tests=FAILED; \
+	OMP_NUM_THREADS=1 python -m pytest tests -n $(CORES) --dist loadfile --no-loadscope-reorder && tests=passed || tests=FAILED; \
 	echo "notebooks $$notebooks, tests $$tests"; \
 	test "$$notebooks $$tests" = "passed passed"
 

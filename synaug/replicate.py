@@ -24,7 +24,7 @@ from .audits.shortcut import shortcut, style_effects as effects_of
 from .classifiers import train as classifiers
 from .classifiers.adapt import adapted
 from .classifiers.choice import Network
-from .classifiers.pretrain import chosen_start, own_start, pretrain
+from .classifiers.pretrain import chosen_start, pretrain, strengths
 from .classifiers.recipes import Recipe
 from .classifiers.train import Trained, train
 from .curation import curated
@@ -99,10 +99,11 @@ def _in_order(arms):
 
 def _start_on_pool(start, pool, drawn, val, updates, views, seed, training):
     "First weights learnt from the pool: `start`, if there is one; else under views of a strength, or chosen on `val`"
+    if start is not None: return start
     network = {k: training[k] for k in ('network', 'device') if k in training}
-    if views == 'chosen' and start is None: start = chosen_start(pool, [drawn], val, updates, seed=seed, **training)
-    if start is not None: return own_start(start, drawn, seed, **network)
-    return pretrain(pool, drawn, updates, seed=seed, views=views, **network)
+    def learnt(views): return pretrain(pool, drawn, updates, seed=seed, views=views, **network)
+    if views != 'chosen': return learnt(views)
+    return chosen_start({views: learnt(views) for views in strengths}, drawn, val, seed=seed, **training)
 
 def _updates_of(arm, weights_updates):
     "The updates of arms that start from weights, where they have a number of their own, as an argument of `train`"
@@ -126,7 +127,7 @@ def run_arms(
     seed=0,
     pretraining=400,        # updates without labels of arms that start from the pool
     pool_views='strong',    # that these are learnt under; or 'chosen' on validation
-    pool_start=None,        # one that has been learnt, as `chosen_start` gives it; None: learnt here
+    pool_start=None,        # a `Trained` that has learnt the pool, such as of `chosen_start`; None: learnt here
     scored=None,            # name -> ImageSet that is predicted; None: `data.scored()`
     examiner=None,          # a classifier trained on every labelled image, for arms that need one
     weights=None,           # a `Trained`, or a `backbone` with pretrained=, for arms that start from weights
@@ -244,6 +245,19 @@ class Replicate:
         "`n` samples with the labels of `drawn`, every label vector as often as any other"
         wanted = partner_labels(drawn.labels, n, seed=self.seed)
         return generator.sample(wanted, **settings, seed=self.seed, progress=self.progress)
+
+# %% ../nbs/library/09_replicate.ipynb #395c1166
+@patch
+def pool_starts(
+    self: Replicate,
+    pool,               # unlabelled images
+    drawn,              # labelled ones, of which nothing but their form is used
+    updates=400,
+    **network,          # `network` and `device`, as of `pretrain`
+):
+    "Strength of views -> what the network learnt of the pool under these: a `Trained`, once for all replicates"
+    settings = dict(updates=updates, seed=0, **network)
+    return {views: self.keep(f'start-{views}', pretrain, pool, drawn[:0], views=views, **settings) for views in strengths}
 
 # %% ../nbs/library/09_replicate.ipynb #fit01
 @patch

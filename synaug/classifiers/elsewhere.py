@@ -51,7 +51,7 @@ class TimmNetwork(nn.Module):
         self.body = _timm(name).create_model(name, num_classes=0, in_chans=channels)
         self.register_buffer('mean', torch.tensor(mean)[:, None, None])
         self.register_buffer('std', torch.tensor(std)[:, None, None])
-        self.head = nn.Linear(self.body.num_features, n_classes)
+        self.head = nn.Linear(self.body.head_hidden_size, n_classes)
 
     def features(self, x):
         "Pooled features `(N, D)`"
@@ -70,11 +70,12 @@ def spread(values, channels):
 
 def timm_network(name, pretrained=False, side=None):
     """A function (channels, n_classes, size) -> `TimmNetwork`; `pretrained`: True for the weights that timm downloads,
-    or a file. `side`: that images are resized to; 'own': that of the weights. BackboneError"""
+    or a file. `side`: that images are resized to; 'own': that of the weights, or of a network that takes one size only.
+    BackboneError"""
     timm = _timm(name)
     usual = timm.get_pretrained_cfg(name)
-    wanted = usual.input_size[-1] if side == 'own' and pretrained else side
-    looks = dict(side=None if wanted == 'own' else wanted)
+    own = usual.input_size[-1] if pretrained or usual.fixed_input_size else None
+    looks = dict(side=own if side == 'own' else side)
     if not pretrained: return lambda channels, *of_images: TimmNetwork(name, channels, *of_images, **looks)
     file = {} if pretrained is True else dict(pretrained_cfg_overlay=dict(file=str(pretrained)))
 

@@ -18,7 +18,7 @@ from psutil import virtual_memory
 
 from .files import first_image, read_images
 from .images import ImageSet, default_channels
-from .pixels import channel_names, image_suffixes
+from .pixels import channel_names, image_suffixes, unnamed_pages
 from .splits import split_name
 from .tables import table_rows
 from ..errors import ImageError, LabelError, SourceError, reason
@@ -56,6 +56,7 @@ class Listing:
         _check_labels(labelled, classes, task, self.source)
         images = self.images(size, cache)
         channels = self.channels or _channels(rows.files[0], images.shape[3])
+        _warn_pages(rows.files[0], self.source)
         return _image_sets(rows, images, classes, channels, task, self.source)
 
     def described(self):
@@ -87,6 +88,13 @@ def _image_sets(rows, images, classes, channels, task, source):
 def _stretch(images, at):
     "`images[at]`, without a copy where `at` is a stretch"
     return images[at[0]:at[-1] + 1] if at[-1] - at[0] + 1 == len(at) else images[at]
+
+def _warn_pages(file, source):
+    "A note of pages of a TIFF that may be other things than channels"
+    pages = unnamed_pages(file) if isinstance(file, Path) else 0
+    if pages:
+        warnings.warn(f'{source}: the pages of a TIFF, {pages} in {file}, are read as channels: if they are depth or '
+                      'time, save one slice of each, or a projection (Fiji: Image > Stacks > Z Project)')
 
 def _channels(files, n):
     "Names of `n` channels: those that the file gives, or those of nothing known"

@@ -9,6 +9,7 @@ __all__ = ['problems', 'inspect', 'understood', 'next_command']
 import numpy as np
 import shlex
 import warnings
+from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -103,6 +104,11 @@ def _notes(d):
         if absent and s.labels is not None:
             yield f'{n} has no image of {", ".join(absent)}: scores there are means over the other classes'
 
+def _own(told):
+    "The texts of our own warnings, without those of other libraries"
+    here = Path(load.__code__.co_filename).parents[1]
+    return [str(w.message) for w in told if Path(w.filename).is_relative_to(here)]
+
 def inspect(source, console=None, **options):
     """Prints what is at `source`, leaks and all; returns its problems (none: a study may start). `options` are those of
     `load`"""
@@ -115,7 +121,7 @@ def inspect(source, console=None, **options):
     say(f'layout: {layout}', None)
     for table in _split_table(d), _class_table(d), _channel_table(d), _copies_table(d):
         if table.row_count: console.print(table)
-    for note in dict.fromkeys([*(str(w.message) for w in told), *_notes(d)]): say(f'note: {note}', 'yellow')
+    for note in dict.fromkeys([*_own(told), *_notes(d)]): say(f'note: {note}', 'yellow')
     found = problems(d)
     for p in found: say(f'problem: {p}', 'bold red')
     if not found: say('no problems', 'green')

@@ -200,6 +200,8 @@ layouts = (
            found=lambda p: p.is_dir() and visible(p), read=list_class_folders, choices=('columns',)))
 
 # %% ../../nbs/library/data/14_layouts.ipynb #s22
+_texts = '.txt', '.json', '.xml', '.yaml', '.yml', '.ods', '.xlsb', '.dat', '.md', '.sav', '.rds', '.dta'
+
 def open_source(path, split=None, target=None, seed=0, columns=Columns()):
     """(its `Layout`, its `Listing` or `Npz`) of a file or folder; `columns` that say label, group and split of a table.
     SourceError for an unknown layout or a choice it does not have"""
@@ -212,6 +214,10 @@ def open_source(path, split=None, target=None, seed=0, columns=Columns()):
     if layout is None:
         said, _ = elsewhere([path])
         if said: raise SourceError(f'{path}: {said[0]}')
+        if is_image(path): raise SourceError(f'{path}: one image; give a folder with a folder per class, or a table')
+        if path.suffix.lower() in _texts:
+            raise SourceError(f'{path}: no table whose columns are separated by , ; or tabs; save it as CSV, with a '
+                              'first line such as path,label')
         what = 'an empty folder' if path.is_dir() else 'not a layout synaug knows'
         reads = '; '.join(f'{known.name} ({known.looks_like})' for known in layouts)
         raise SourceError(f'{path}: {what}; it reads: {reads}')

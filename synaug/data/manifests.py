@@ -13,15 +13,17 @@ import numpy as np
 import os
 import pandas as pd
 import re
+import unicodedata
 import warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
-from .class_folders import list_folders
-from .companions import joined_channels
+from .class_folders import list_folders, split_lists
+from .companions import joined_channels, name_groups
 from .folders import Listing, folders_in, images_below, visible
 from .splits import is_split, split_name
 from synaug.data.tables import (
@@ -32,7 +34,7 @@ from ..errors import LabelError, LeakError, SourceError, SynaugError
 # %% ../../nbs/library/data/09_manifests.ipynb #c008
 def stem(name):
     "A file name without folders and image suffix, in lower case"
-    last = str(name).replace('\\', '/').rsplit('/', 1)[-1].strip().casefold()
+    last = unicodedata.normalize('NFC', str(name)).replace('\\', '/').rsplit('/', 1)[-1].strip().casefold()
     return re.sub(r'\.(png|jpe?g|jfif|tiff?|bmp|gif|webp|p[gpn]m|dcm|dicom)$', '', last)
 
 class Below:
@@ -47,6 +49,14 @@ class Below:
         "Stem -> the images that have it"
         found = defaultdict(list)
         for file in self.images: found[stem(file.name)].append(file)
+        return found
+
+    @cached_property
+    def numbers(self):
+        "Number without leading zeros, which spreadsheets drop -> the images whose name it is"
+        found = defaultdict(list)
+        for name, files in self.stems.items():
+            if name.isdecimal(): found[name.lstrip('0') or '0'] += files
         return found
 
     @cached_property
@@ -77,7 +87,8 @@ class Finder:
             for file in dict.fromkeys([folder/text, folder/written]):
                 if text and file.is_file(): return Path(os.path.normpath(file)) if folder in above else file
         name, stems = stem(written), self.below.stems
-        found = stems.get(name) or stems.get(name.removesuffix('.0'), [])
+        number = name.removesuffix('.0')
+        found = stems.get(name) or stems.get(number) or self.below.numbers.get(number, [])
         if len(found) > 1: found = _furthest(written, found, split)
         if len(found) > 1 and len({file.read_bytes() for file in found}) > 1:
             raise SourceError(f'{text} may be {found[0]} or {found[1]}; write its folder into the table')
@@ -169,8 +180,9 @@ def one_hot_columns(table, columns):
     values, at = _signs(table, binary).to_numpy(), [list(table).index(c) for c in binary]
     for n in range(len(binary), 1, -1):
         for i in range(len(binary) - n + 1):
-            together = at[i + n - 1] - at[i] == n - 1
-            if together and (values[:, i:i + n].sum(1) == 1).all(): return tuple(binary[i:i + n]), True
+            together, some = at[i + n - 1] - at[i] == n - 1, values[:, i:i + n]
+            used = (some == 1).any(0).sum() > 1
+            if together and used and (some.sum(1) == 1).all(): return tuple(binary[i:i + n]), True
     varied = tuple(c for c in binary if table[c].nunique() > 1)
     return (varied, False) if len(varied) > 1 else None
 
@@ -183,6 +195,12 @@ def _check_heading(table, finder):
             raise SourceError(f'the first line names an image, {c}, and no columns; '
                               'put a line such as path,label above it')
 
+def _label_column(table, columns):
+    "The column that is called as labels are: one that varies before one that is the same everywhere; or None"
+    varied = [c for c in columns if table[c].nunique() > 1]
+    texts = [c for c in varied if not set(table[c].str.lower()) <= _binary]
+    return first_named(varied, LABEL_WORDS) or label_named(texts) or first_named(columns, LABEL_WORDS)
+
 def roles(table, finder, columns=Columns()):
     "The `Roles` of the columns of a table. SourceError if it names no files or no labels"
     _check_heading(table, finder)
@@ -194,7 +212,7 @@ def roles(table, finder, columns=Columns()):
     rest = [c for c in rest if c not in (group, split, *asked)]
     one_hot = False
     if not asked:
-        label = first_named(rest, LABEL_WORDS)
+        label = _label_column(table, rest)
         shares = None if label else one_hot_columns(table, rest)
         label = label or label_named(rest)
         if shares: asked, one_hot = shares
@@ -210,10 +228,10 @@ def _group_column(table, columns, asked, channels):
     "The column of groups: the one asked for, else the widest that several but not all images share; '' without any"
     if asked: return '' if asked == 'none' else named_column(table, asked, 'group_column')
     def rank(c): return _rank(c, channels)
-    different = {c: table[c].nunique() for c in columns if rank(c) is not None}
+    different = {c: table[c].nunique() for c in columns if rank(c) is not None and not _all_splits(table[c])}
     fit = [c for c, n in different.items() if n > 1 and (rank(c) < 100 or 'date' in plain(c) and n > 2)]
     shared = [c for c in fit if different[c] < len(table)]
-    return min(shared or fit, key=rank, default='')
+    return min(shared or [c for c in fit if rank(c) < 50], key=rank, default='')
 
 def _rank(column, channels):
     "`group_rank` of a column, without the name of a channel that CellProfiler adds to it"
@@ -224,17 +242,28 @@ def _split_column(table, columns, asked):
     if asked: return '' if asked == 'none' else named_column(table, asked, 'split_column')
     exact = first_named(columns, ['split'])
     if exact: return exact
-    called = {plain(c): c for c in reversed(columns)}
+    called = {_split_column_word(c): c for c in reversed(columns)}
     named = [called[w] for w in SPLIT_WORDS if w in called]
     flags = [c for c in columns if re.fullmatch(_flag, plain(c))]
-    return next((c for c in [*named, *flags] if _splits_of(table[c])), '')
+    others = [c for c in columns if _all_splits(table[c])]
+    return next((c for c in [*named, *flags, *others] if _splits_of(table[c])), '')
 
-_flag = 'is(train|training|valid|val|validation|test|testing|holdout)(set|image|split)?'
+def _split_column_word(name): return re.sub(r'(id|no|nr|number|idx|index)?\d*$', '', plain(name))
+
+_flag = '(is|in)?(train|training|valid|val|validation|test|testing|holdout)(set|image|split)?'
+
+_parts = dict(publictest='val', privatetest='test', discovery='train', development='train', derivation='train',
+              internal='train', external='test')
+
+def _all_splits(cells):
+    "Whether a column holds nothing but train and val, test or pool in their usual spellings"
+    found = {split_name(text) for text in set(cells) - {''}}
+    return 'train' in found and len(found) > 1 and found <= {'train', 'val', 'test', 'pool'}
 
 def _splits_of(cells):
     "Text of a column -> split, for a column of splits, folds or a flag such as is_valid; None if it is none of these"
     texts = sorted(set(cells) - {''})
-    splits = {text: {'publictest': 'val', 'privatetest': 'test'}.get(plain(text), split_name(text)) for text in texts}
+    splits = {text: _parts.get(plain(text), split_name(text)) for text in texts}
     if 'train' in splits.values() and len(set(splits.values())) > 1: return splits | {'': 'train'}
     if re.fullmatch(_flag, plain(cells.name)) and len(texts) == 2:
         yes = [t for t in texts if t.lower() in ('1', '1.0', 'true', 'yes')]
@@ -258,7 +287,7 @@ def _one_hot_labels(table, role):
 def _text_labels(texts, where, in_pool):
     """(labels of the rows, None where -1 says uncertain; sentences) of one column. LabelError where a label is missing,
     or where the column is a measurement"""
-    gone = texts.map(lambda t: t != '' and is_missing(t)) & ~in_pool
+    gone = texts.map(lambda t: t != '' and (is_missing(t) or t.casefold() in ('unlabelled', 'unlabeled'))) & ~in_pool
     if gone.any():
         raise LabelError(f'{where[gone].iloc[0]}: no label, {texts[gone].iloc[0]!r}, in {gone.sum()} of {len(texts)} '
                          "rows; give each a label, remove it, or put it into split 'pool'; rename a class called so")
@@ -268,8 +297,12 @@ def _text_labels(texts, where, in_pool):
     if len(names) > max(20, len(texts)/2):
         raise LabelError(f'{texts.name} has {len(names)} different values for {len(texts)} images, which are no '
                          'classes; say which column has them: --label COLUMN (label_column=)')
-    if names <= {'-1', '0', '1'}: labels = [None if '-1' in row else row for row in labels]
+    if '0' in names and names <= {'-1', '0', '1'}: labels = [None if '-1' in row else row for row in labels]
+    unclear = sorted(name for name in names if name.casefold() in _unclear)
+    if unclear: said.append(f'{", ".join(unclear)} is a class like the others; remove these rows if it is none')
     return labels, said
+
+_unclear = 'unknown', 'uncertain', 'unclear', 'unsure', 'indeterminate', 'unspecified', 'other', 'misc'
 
 def row_labels(table, role, in_pool):
     "(labels `tuple` of the rows, None where uncertain; sentences that say what was decided)"
@@ -288,20 +321,27 @@ def row_labels(table, role, in_pool):
     return labels, said
 
 # %% ../../nbs/library/data/09_manifests.ipynb #c028
-def row_groups(table, role, files):
-    "(group of each row, sentences): of its column, else of a folder such as `patient0012` in all paths, else ''"
-    if not role.group: return _groups_of_folders(files)
+def row_groups(table, role, files, asked=''):
+    """(group of each row, sentences): of its column; else of a folder such as `patient0012` in all paths, or of what
+    file names share, unless 'none' is `asked`; else ''"""
+    if not role.group and asked == 'none': return ['']*len(files), []
+    if not role.group: return _groups_of_paths(files)
     groups = table[role.group].where(~table[role.group].map(is_missing), '')
     alone = groups == ''
     if not alone.any() or alone.all(): return groups.tolist(), []
     own = [f'{file} alone' for file in files]
     return groups.where(~alone, own).tolist(), [f'{alone.sum()} images without {role.group} are a group each']
 
-def _groups_of_folders(files):
+def _groups_of_paths(files):
     unit = re.compile(r'(patient|subject|donor|case|slide|plate)s?[-_ ]?\d+', re.I)
     parts = [next((p for p in file.parts[:-1] if unit.fullmatch(p)), '') for file in files]
-    if '' in parts or len(set(parts)) < 3: return ['']*len(files), []
-    return parts, [f'group = folder {parts[0]} ...']
+    if '' not in parts and len(set(parts)) > 2: return parts, [f'group = folder {parts[0]} ...']
+    places = list(dict.fromkeys(files))
+    groups, how = name_groups(places)
+    if groups is None: return ['']*len(files), []
+    of_file = dict(zip(places, groups))
+    said = [f'group = beginning of the file names ({how}); --group none does without']
+    return [of_file[file] for file in files], said
 
 # %% ../../nbs/library/data/09_manifests.ipynb #c031
 def row_splits(table, role, files, top):
@@ -313,7 +353,8 @@ def row_splits(table, role, files, top):
         if 'train' not in map(split_name, known.values()):
             raise SourceError(f'split = {role.split} holds {", ".join(sorted(known)[:6])} and no train; write train, '
                               'val and test, name another column with --split (split_column=), or --split none')
-        said = [f'{s}: {", ".join(sorted(t for t in known if known[t] == s))}' for s in ('train', 'val', 'test')]
+        held = {s: ', '.join(sorted(t for t in known if t and known[t] == s)) for s in ('train', 'val', 'test')}
+        said = [f'{s}: {texts}' for s, texts in held.items() if texts]
         is_plain = all(split_name(text) == split for text, split in known.items() if text)
         return cells.map(known).tolist(), [] if is_plain else [f'{role.split} is read as {"; ".join(said)}']
     inside = [next((s for part in _below(file, top) if (s := split_word(part))), '') for file in files]
@@ -328,16 +369,23 @@ def _below(file, top):
 def row_files(table, role, finder, split=''):
     "File of each row, or a tuple of its channels. SourceError names the first that is not there"
     texts = table[list(role.file)].itertuples(index=False, name=None)
-    return [_row_file(row, where, finder, split) for row, where in zip(texts, table['where'])]
+    found = [_row_file(row, where, finder, split) for row, where in zip(texts, table['where'])]
+    gone = [i for i, file in enumerate(found) if file is None]
+    if gone:
+        text = next(t for t in table[list(role.file)].iloc[gone[0]] if finder.find(t, split) is None)
+        more = f'; {len(gone)} of {len(found)} rows name files that are not there' if len(gone) > 1 else ''
+        where = table['where'].iloc[gone[0]]
+        raise SourceError(f'{where}: there is no file {finder.home/text}: paths are taken from the folder of the table, '
+                          f'{finder.home}, and no image below {finder.top} is called so{more}')
+    return found
 
 def _row_file(texts, where, finder, split):
+    "The file, or the tuple of the files of its channels; None if one is not there"
     found = []
     for text in texts:
         try: file = finder.find(text, split)
         except SourceError as e: raise SourceError(f'{where}: {e}') from None
-        if file is None:
-            raise SourceError(f'{where}: there is no file {finder.home/text}: paths are taken from the folder of the '
-                              f'table, {finder.home}, and no image below {finder.top} is called so')
+        if file is None: return None
         found += file if isinstance(file, tuple) else [file]
     return found[0] if len(found) == 1 else tuple(found)
 
@@ -368,7 +416,7 @@ def table_listing(file, finder, columns=Columns(), split=''):
     if table.empty: raise SourceError(f'{file}: lists no images')
     try:
         role = roles(table, finder, columns)
-        rows, said = _rows(table, role, finder, split)
+        rows, said = _rows(table, role, finder, split, columns.group)
         _check_groups(rows, role)
     except SynaugError as e: raise type(e)(f'{file}: {e}') from None
     said = [table.attrs.get('read_as', ''), *said, *_overlooked(table, role, columns)]
@@ -380,19 +428,27 @@ def table_listing(file, finder, columns=Columns(), split=''):
     where_from = f'column {role.group}; --group none (group_column=) does without' if role.group else ''
     return Listing(file, rows.reset_index(drop=True), channels=channels, task=task, groups_from=where_from)
 
-def _rows(table, role, finder, split):
-    "(rows of a listing, sentences that say what was decided)"
+def _rows(table, role, finder, split, group=''):
+    "(rows of a listing, sentences that say what was decided); `group`: what the user said of groups"
     files = row_files(table, role, finder, split)
     first = list(map(first_file, files))
     splits, by_split = ([split]*len(files), []) if split else row_splits(table, role, first, finder.top)
     in_pool = pd.Series([split_name(s) == 'pool' for s in splits], index=table.index)
     labels, by_label = row_labels(table, role, in_pool)
-    groups, by_group = row_groups(table, role, first)
+    groups, by_group = row_groups(table, role, first, group)
     rows = pd.DataFrame(dict(files=files, where=table['where'], labels=labels, group=groups, split=splits))
     kept, again = once(rows.join(_described(table, role))[rows.labels.notna()])
     written = zip(table[role.file[0]], first)
     elsewhere = [f'{text} is {file}' for text, file in written if finder.home/text != file][:1]
+    kept.attrs['uncertain'] = [file for file, names in zip(files, labels) if names is None]
+    if len(set(splits)) > 1 and not role.group: kept, by_group = _whole_groups(kept, by_group)
     return kept, [*elsewhere, *by_split, *by_label, *by_group, *again, *_straddling(kept, role)]
+
+def _whole_groups(rows, said):
+    "Rows without groups that paths alone tell, where these lie in several splits; the sentence is the other then"
+    straddle = said and (rows.groupby('group').split.nunique() > 1).any()
+    if not straddle: return rows, said
+    return rows.assign(group=''), [f'{said[0].split(";")[0]}: lies in several splits, and is not used']
 
 def _straddling(rows, role):
     "A sentence if groups lie in several splits of the table, with what can be done; the check of leaks refuses them"
@@ -427,12 +483,26 @@ def _understood(table, role):
 def _overlooked(table, role, columns):
     "Sentences on columns that look like groups and are not used as such"
     used = (*role.file, *role.label, role.group, role.split)
+    rest = [c for c in table if c not in (*used, 'where')]
+    if not role.split and columns.split != 'none':
+        for c in [c for c in rest if _split_column_word(c) in SPLIT_WORDS and 1 < table[c].nunique() < 10]:
+            yield f'{c} may be a split, but holds {", ".join(sorted(set(table[c]))[:4])}: write train, val and test'
+    if not role.group and columns.group != 'none':
+        for c in [c for c in rest if _rank(c, role.channels) is None and _like_ids(table[c])]:
+            yield f'{c} may be a group, and is not used: --group {quote(c)} (group_column=) would use it'
     for c in [c for c in table if c not in used and _rank(c, role.channels) is not None]:
-        cure = f'is not used: --group {c} (group_column=) would use it'
+        cure = f'is not used: --group {quote(c)} (group_column=) would use it'
         if table[c].map(is_missing).all(): continue
         if table[c].nunique() < 2: yield f'{c} is the same everywhere, so it is no group'
         elif not role.group and columns.group != 'none': yield f'{c} may be a group, and {cure}'
         elif _rank(c, role.channels) < 100: yield f'{c} looks like a group too, and {cure}'
+
+def _like_ids(cells):
+    "Whether a column holds codes that several images share, and is none of labels"
+    shared = 3 <= cells.nunique() <= len(cells)/1.5
+    code = re.fullmatch('.*(id|nr|number|code|barcode|name|key|hash)', plain(cells.name))
+    mixed = cells.str.fullmatch(r'(?=.*[A-Za-z])(?=.*\d)[\w.-]+').all()
+    return shared and bool(code or mixed) and plain(cells.name) not in LABEL_WORDS
 
 def _check_groups(rows, role):
     "LeakError if there are too few groups to make splits of"
@@ -443,13 +513,17 @@ def _check_groups(rows, role):
                         'split')
 
 # %% ../../nbs/library/data/09_manifests.ipynb #c048
-_suffixes = '.csv', '.tsv', '.xlsx', '.xls'
+_suffixes = '.csv', '.tsv', '.xlsx', '.xls', '.jsonl'
 _largest = 2e8      # bytes; a larger table beside images is not tried
 
 def tables_in(folder):
     "The tables in a folder"
     found = [f for f in visible(folder) if f.suffix.lower() in _suffixes and f.is_file() and f.name[0] != '~']
     return [f for f in found if 'submission' not in f.stem.lower() and f.stat().st_size < _largest][:20]
+
+def _lists(file, role):
+    "How many images a table names"
+    return read_table(file)[role.file[0]].nunique()
 
 def _roles_in(file, finder, columns):
     "The `Roles` of a table that lists images, None if it does not"
@@ -496,9 +570,11 @@ def _together(found, path):
     several = sorted(set(split.values()) - {''})
     if len(several) > 1 and 'train' in several and not any(role.split for role in found.values()):
         return [(next(f for f in found if split[f] == s), s) for s in several]
+    most = max((_lists(f, role) for f, role in found.items()), default=0) if len(found) > 1 else 0
+    large = [f for f, role in found.items() if len(found) == 1 or _lists(f, role) > most/2]
     words = 'metadata', 'label', 'annotation', 'groundtruth', 'train'
-    known = [f for word in words for f in found if word in plain(f.stem)]
-    return [((known or list(found))[0], '')]
+    known = [f for word in words for f in large if word in plain(f.stem)]
+    return [((known or large)[0], '')]
 
 # %% ../../nbs/library/data/09_manifests.ipynb #c051
 _no_class = re.compile(r'(.*[\W_])?(image|img|data|dataset|part|fold|split|set|batch|file|jpg|jpeg|png|tif|tiff|all|'
@@ -530,8 +606,19 @@ def list_manifest(path, columns=Columns()):
     if len(found) > 1: rows['where'] = [f'{l.source.name}: {where}' for l in listings for where in l.rows['where']]
     source = path if len(found) > 1 else first.source
     listing = replace(first, source=source, rows=rows.fillna(''))
-    if path.is_dir(): _warn_unlisted(finder, first.source, rows.files)
+    if path.is_dir():
+        uncertain = [file for l in listings for file in l.rows.attrs.get('uncertain', ())]
+        _warn_unlisted(finder, first.source, [*rows.files, *uncertain])
+        _warn_lists(path, finder)
     return beside(listing, finder, columns, [file for file, _ in found])
+
+def _warn_lists(path, finder):
+    "A note of text files beside a table that may list the images of a split"
+    lists = split_lists(visible(path), finder.below.images)
+    if lists:
+        names = ', '.join(f.name for f in lists)
+        warnings.warn(f'{path}: {names} list images, perhaps those of a split, and are not used; give the table a column '
+                      'split')
 
 def _warn_unlisted(finder, file, listed):
     files = [f for several in listed for f in (several if isinstance(several, tuple) else (several,))]
@@ -574,6 +661,10 @@ def _known_beside(file, rows, finder, group, split, labelled):
     except SynaugError: return None
     if not (group or split): return None
     table = read_table(file)
+    different = [c for c in (group, split) if c and table.groupby(name)[c].nunique().max() > 1]
+    if different:
+        warnings.warn(f'{file}: {different[0]} is not used: it differs between rows of one image')
+        return None
     try: at = {first_file(finder.find(text)): i for i, text in enumerate(table[name])}
     except SourceError as e:
         warnings.warn(f'{file}: has {group or split}, which is not used, as {e}')
@@ -595,6 +686,7 @@ def _known_beside(file, rows, finder, group, split, labelled):
 def list_class_folders(path, columns=Columns()):
     "`list_folders`, with the groups and splits of a table beside the folders; a note of a table that is not used"
     listing = list_folders(path)
+    if columns.group == 'none': listing = replace(listing, rows=listing.rows.assign(group=''))
     found = beside(listing, Finder(path, path), columns)
     tables = [f for folder in (path, *folders_in(path)) for f in tables_in(folder)]
     if tables and found is listing and not any(columns):

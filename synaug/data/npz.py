@@ -18,13 +18,14 @@ from pathlib import Path
 from .files import file_identity, kept_array, resize
 from .images import ImageSet, default_channels
 from .pixels import Facts, Form, common_values, facts
-from .splits import split_name
+from .splits import is_split, split_name
+from .tables import SPLIT_WORDS, group_rank
 from ..errors import ImageError, LabelError, SourceError, naming, reason
 
 # %% ../../nbs/library/data/07_npz.ipynb #e101
 _words = dict(
     images=('images', 'image', 'imgs', 'img', 'x', 'data', 'pixels'),
-    labels=('labels', 'label', 'y', 'targets', 'target'),
+    labels=('labels', 'label', 'lbls', 'y', 'targets', 'target', 'class'),
     groups=('groups', 'group'))
 
 def standard_name(key):
@@ -36,11 +37,28 @@ def standard_name(key):
             if not found: continue
             split = found[2 if pattern.startswith('({})') else 1].lower()
             if not split or split_name(split) in ('train', 'val', 'test', 'pool'): return f'{split or "train"}_{kind}'
-    return key
+    parts = key.split('_')
+    splits = [part.lower() for part in parts if is_split(part)]
+    rank = group_rank(''.join(part for part in parts if not is_split(part)))
+    return f'{(*splits, "train")[0]}_groups' if rank is not None and rank < 100 and len(splits) < 2 else key
+
+_class_names = 'label_names', 'target_names', 'classnames', 'classes', 'labels_names', 'categories'
+
+def _by_content(names, arrays):
+    "The names of arrays, where others tell what they are: `classes` beside `labels` names them, `train` with labels"
+    have = set(names.values())
+    found = {}
+    for key, name in names.items():
+        text = arrays[key].dtype.kind in 'US'
+        if key in _class_names and text and 'train_labels' in have: name = 'class_names'
+        elif key == 'classes' and 'train_images' in have: name = 'train_labels'
+        elif is_split(key) and len(arrays[key].shape) > 2 and f'{key}_labels' in have: name = f'{key}_images'
+        found[key] = name
+    return found
 
 def _standard(arrays, file):
     "The arrays by their standard names, and a note if they had others. SourceError if two are the same, or nameless"
-    names = {key: standard_name(key) for key in arrays}
+    names = _by_content({key: standard_name(key) for key in arrays}, arrays)
     twice = [key for key, name in names.items() if list(names.values()).count(name) > 1]
     if twice: raise SourceError(f'{file}: {" and ".join(twice)} are both {names[twice[0]]}; save one of them')
     if arrays and all(re.fullmatch(r'arr_\d+', key) for key in arrays):
@@ -48,7 +66,23 @@ def _standard(arrays, file):
                           'numpy.savez(FILE, train_images=images, train_labels=labels)')
     renamed = [f'{key} as {name}' for key, name in names.items() if key != name]
     if renamed: warnings.warn(f'{file}: read {", ".join(renamed)}')
-    return {names[key]: a for key, a in arrays.items()}
+    return _by_split({names[key]: a for key, a in arrays.items()}, file)
+
+def _by_split(arrays, file):
+    "The arrays; those of one set as those of its splits where an array says which image is in which; notes of the rest"
+    known = re.compile('.+_(images|labels|groups)|class_names|channel_names|task')
+    column = next((key for key in arrays if key.lower().replace('_', '') in SPLIT_WORDS), None)
+    splits = _text(np.ravel(arrays[column])) if column and arrays[column].dtype.kind in 'US' else np.array(['train'])
+    parts = {name: np.flatnonzero(splits == name) for name in dict.fromkeys(splits.tolist())}
+    whole = {key: a for key, a in arrays.items() if key.startswith('train_') and known.fullmatch(key)}
+    fits = {len(splits)} == {a.shape[0] for a in whole.values()} and not any(isinstance(a, Member) for a in whole.values())
+    used = fits and len(parts) > 1 and 'train' in map(split_name, parts)
+    unread = [key for key in arrays if not known.fullmatch(key) and not (used and key == column)]
+    if unread: warnings.warn(f'{file}: not read: {", ".join(unread)}')
+    if not used: return arrays
+    warnings.warn(f'{file}: {column} says the split: ' + ', '.join(f'{name} {len(at)}' for name, at in parts.items()))
+    split = {f'{name}_{key.removeprefix("train_")}': a[at] for name, at in parts.items() for key, a in whole.items()}
+    return {key: a for key, a in arrays.items() if key not in whole} | split
 
 # %% ../../nbs/library/data/07_npz.ipynb #c008
 _large = 2**28  # bytes of an array that is read a stretch at a time
@@ -103,9 +137,10 @@ def _shape(array, named):
     shape = array.shape
     if len(shape) == 3: return (*shape, 1)
     if len(shape) == 2:
-        side = math.isqrt(shape[1])
-        raise ImageError(f'images have shape {shape}: they are flat; reshape them to (N, H, W), '
-                         f'such as images.reshape(-1, {side}, {side})')
+        side, channels = math.isqrt(shape[1]), ''
+        if side**2 != shape[1]: side, channels = math.isqrt(shape[1]//3), ', 3'
+        raise ImageError(f'images have shape {shape}: they are flat; reshape them to (N, H, W) or (N, H, W, channels), '
+                         f'such as images.reshape(-1, {side}, {side}{channels})')
     if len(shape) == 4:
         _, a, b, c = shape
         if c < min(a, b) or c == len(named) or a == b != c: return shape
@@ -296,7 +331,7 @@ def _check_splits(images, arrays, file):
     names = [split_name(s) for s in images]
     for s, name in zip(images, names):
         if name != 'pool' and f'{s}_labels' not in arrays:
-            raise SourceError(f'{file}: {s}_images has no {s}_labels')
+            raise SourceError(f'{file}: {s}_images has no {s}_labels; found {", ".join(arrays)}')
         if names.count(name) > 1: raise SourceError(f'{file}: two splits are both {name}: {", ".join(images)}')
 
 def _images_form(images, arrays, size, file):
@@ -305,8 +340,11 @@ def _images_form(images, arrays, size, file):
     for s, array in images.items():
         with naming(f'{file}: {s}'): _, height, width, _ = _shape(array, _names(arrays, 'channel_names'))
         if size and height != width: long.add(f'{height}x{width}')
+    many = max((a.shape[3] for a in images.values() if len(a.shape) == 4), default=1)
     with naming(file): form, notes = _form({s: a for s, a in images.items() if len(a.shape) and a.shape[0]})
     if long: notes = [*notes, f'images of {min(long)} are squeezed to {size}x{size}: all of the picture is kept']
+    if many > 4 and not _names(arrays, 'channel_names'):
+        notes = [*notes, f'{many} channels without channel_names: if they are slices of a volume, take one']
     for note in notes: warnings.warn(f'{file}: {note}')
     return form
 

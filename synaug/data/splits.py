@@ -172,7 +172,8 @@ _spellings = dict(
     val='val valid validation validate dev validacion validacao validazione validierung valideren 验证 驗證 検証',
     test='test testing tst eval evaluation holdout heldout prueba pruebas teste 测试 測試 テスト',
     pool='pool unlabelled unlabeled notlabelled notlabeled nonlabelled nonlabeled nolabel nolabels withoutlabel '
-         'withoutlabels unannotated unsupervised unsup unmarkiert sinetiquetar nonetiquete')
+         'withoutlabels unannotated unsorted predict prediction predictions pred inference unsupervised unsup '
+         'unmarkiert sinetiquetar nonetiquete')
 _own = {spelling: split for split, spellings in _spellings.items() for spelling in spellings.split()}
 _empty = set('set sets data dataset datasets image images img imgs picture pictures photo photos file files folder dir '
              'split subset samples cases the of'.split())

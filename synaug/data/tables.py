@@ -10,8 +10,10 @@ __all__ = ['FILE_WORDS', 'LABEL_WORDS', 'SPLIT_WORDS', 'decoded', 'separator', '
 import codecs
 import csv
 import io
+import json
 import pandas as pd
 import re
+import unicodedata
 from collections import Counter
 from itertools import islice
 
@@ -64,10 +66,11 @@ def _cells(text, sep, file, most):
 
 # %% ../../nbs/library/data/08_tables.ipynb #c016
 def read_table(file, most=None):
-    """A CSV, TSV or Excel file as text, at most that many lines, columns named as there, and `where` each row stands;
-    `attrs['read_as']` is its separator and encoding where they are unusual. Unnamed columns, and lines that begin with
-    #, are dropped. SourceError if it is unreadable"""
+    """A CSV, TSV, Excel or JSON lines file as text, at most that many lines, columns named as there, and `where` each row
+    stands; `attrs['read_as']` is its separator and encoding where they are unusual. Unnamed columns, and lines that
+    begin with #, are dropped. SourceError if it is unreadable"""
     if file.suffix.lower() in ('.xlsx', '.xls'): return _excel(file)
+    if file.suffix.lower() == '.jsonl': return _json_lines(file, most)
     try: text, encoding = decoded(file.read_bytes())
     except (OSError, UnicodeError) as e: raise SourceError(f'{file}: not a readable CSV file ({reason(e)})') from e
     if '\0' in text or text.startswith('PK\3'):
@@ -88,6 +91,20 @@ def _framed(names, rows, file):
     twice = [name for name, n in Counter(names[i].lower() for i in kept).items() if n > 1]
     if twice: raise SourceError(f'{file}: two columns are called {twice[0]}; rename one')
     return pd.DataFrame([[cells[i] for i in kept] for cells in rows], columns=[names[i] for i in kept], dtype=str)
+
+def _json_lines(file, most):
+    "A file of one JSON object a line, as Hugging Face has them, as text"
+    rows = []
+    try:
+        with open(file, encoding='utf-8-sig') as f:
+            for i, line in enumerate(islice(f, most)):
+                if line.strip(): rows.append(json.loads(line) | dict(where=f'line {i + 1}'))
+    except (OSError, ValueError, TypeError) as e:
+        raise SourceError(f'{file}: line {len(rows) + 1}: not a JSON object ({reason(e)})') from e
+    def text(cell): return cell if isinstance(cell, str) else '' if cell is None else json.dumps(cell)
+    names = list(dict.fromkeys(name for row in rows for name in row if name != 'where'))
+    table = _framed(names, [[text(row.get(name)) for name in names] for row in rows], file)
+    return table.assign(where=[row['where'] for row in rows])
 
 def _excel(file):
     "The first sheet of an Excel file as text"
@@ -113,11 +130,12 @@ FILE_WORDS = ('path filepath relativepath imagepath imgpath file filename imagef
               'imgname images files imageid imgid imageindex isicid idcode id imgfile picture photo tile tilename '
               'tileid patch patchname patchid name uid key').split()
 LABEL_WORDS = ('label labels class classes classname classlabel labelname category categories target targets diagnosis '
-               'diagnoses dx findinglabels findings finding disease y cls classid labelid groundtruth gt annotation '
+               'diagnoses diagnostic dx findinglabels findinglabel findings finding disease y cls '
+               'classid labelid groundtruth gt annotation '
                'pathology histology abnormality condition benignmalignant malignancy subtype grade stage severity '
                'level celltype tissue tissuetype tumortype cancertype species phenotype moa compound treatment '
-               'outcome result status type tags').split()
-SPLIT_WORDS = ('split datasplit datasetsplit subset set partition phase usage traintest trainvaltest '
+               'outcome result status type tags klasse classe clase diagnose diagnostico befund etiqueta').split()
+SPLIT_WORDS = ('split datasplit datasetsplit subset set partition phase usage cohort traintest trainvaltest '
                'fold folds kfold cvfold dataset').split()
 
 def plain(name):
@@ -136,20 +154,29 @@ def first_named(names, words):
     return next((known[word] for word in words if word in known), None)
 
 # %% ../../nbs/library/data/08_tables.ipynb #c024
-_units = ('group|grp', 'patient|patid|pid|ptid|mrn', 'subject|participant|person', 'donor|individual|animal|mouse|rat',
-          'case', 'specimen|biopsy', 'lesion', 'slide|wsi', 'plate', 'well', 'video|sequence', 'study|exam')
-_faint = ('(acquisition|study|scan|image|imaging|exam|recording)?date|day', 'batch|run|session|experiment',
-          'site|center|centre|hospital|institution', 'scanner|machine|device')
-_number = '(id|ids|no|nr|num|number|code|name|key|barcode|idx|index|uid|identifier|instanceuid|position)?'
+_units = ('group|grp', 'patient(en|in)?|patid|pid|ptid|mrn|submitter|pseudonym|anon|paciente|paziente|患者|病人',
+          'subject|subj|sujeto|sujet|proband|participant|person|volunteer|client|owner',
+          'donor|donneur|individual|animal|mouse|rat', 'case', 'specimen|biopsy', 'lesion', 'slide|wsi', 'plate',
+          'well', 'video|sequence', 'study|exam|examination', '(source|parent|original)(image|img|file)', 'barcode')
+_several = ('sample|tissue|tumou?r|nodule|polyp|eye|fish|embryo|cow|pig|plant|tree|family|litter|cage|'
+            'dish|culture|core|tmacore|block|section|series|stack|clip|scene|fov|field|fieldofview|roi|region|parent')
+_faint = ('(acquisition|study|scan|image|imaging|exam|recording)?date|day',
+          'batch|run|session|experiment|replicate|visit',
+          'site|center|centre|hospital|institution|source|cellline', 'scanner|machine|device', _several)
+_number = '(id|ids|no|nr|num|number|nummer|code|name|key|barcode|idx|index|uid|identifier|instanceuid|position)'
+_before = '(id|anon(ymi[sz]ed)?|pseudo|metadata|bcr|case|image|unique)*'
 
 def group_rank(name):
-    "How wide a group a column of this name tells: 0 the widest; 100 and more: perhaps none; None: it names no group"
+    """How wide a group a column of this name tells: 0 the widest; 50: if several images share it; 100 and more:
+    perhaps none; None: it names no group"""
     word = plain(name)
+    if re.fullmatch(f'{_before}({_several})s?{_number}(hash)?', word): return 50
     ranks = [*enumerate(_units), *enumerate(_faint, 100)]
-    return next((rank for rank, unit in ranks if re.fullmatch(f'({unit})s?{_number}', word)), None)
+    return next((rank for rank, unit in ranks if re.fullmatch(f'{_before}({unit})s?{_number}?(hash)?', word)), None)
 
 # %% ../../nbs/library/data/08_tables.ipynb #c028
-_none = 'nan', 'na', 'n/a', '<na>', '#n/a', 'null', 'none', '-nan', 'nat'
+_none = ('nan', 'na', 'n/a', 'n.a.', '<na>', '#n/a', '#value!', 'null', 'none', 'nil', '-nan', 'nat', '?', '-',
+         '--', '.', 'missing', 'not available')
 
 def is_missing(text):
     "Whether a cell is empty, or says so in the words of pandas, R or Excel"
@@ -168,14 +195,28 @@ def _bracketed(text):
 def _joint(texts):
     "The sign that joins several labels in these texts although names may hold it too, None if there is none"
     if any(re.fullmatch(r'\d+( \d+)+', t) for t in texts) and all(re.fullmatch(r'[\d ]*', t) for t in texts): return ' '
-    for sign in ',', '/', '+', '&', ' ':
+    for sign in ',', '/', '+', '&', ':', ' and ', ' ':
         pieces = {piece.strip() for t in texts if sign in t for piece in t.split(sign)}
         if pieces and pieces <= texts: return sign
+
+def _places_of_ones(lists):
+    "text -> places of the ones, if all these lists are as long and hold only 0 and 1, as `[0, 1, 0]`; None otherwise"
+    several = [[item.strip() for item in items] for items in lists.values() if items is not None]
+    width = {len(items) for items in several}
+    signs = {item for items in several for item in items}
+    if len(width) != 1 or max(width) < 2 or len(several) < len(lists): return None
+    if not signs <= {'0', '1', '0.0', '1.0'}: return None
+    return {text: [str(i) for i, item in enumerate(items) if float(item)] for text, items in lists.items()}
 
 # %% ../../nbs/library/data/08_tables.ipynb #c029
 def label_lists(texts):
     "The labels in each text, as tuples of names, and what was decided on the way, one sentence each"
+    texts = [unicodedata.normalize('NFC', t) for t in texts]
     lists = {t: _bracketed(t) for t in set(texts)}
+    ones = _places_of_ones({t: items or _numbers(t) for t, items in lists.items() if t})
+    if ones:
+        said = ['labels are lists of 0 and 1: a class is the place of a 1, from 0']
+        return [tuple(ones.get(t, ())) for t in texts], said
     whole = {t for t, items in lists.items() if items is None and not re.search('[;|]', t)}
     joint = _joint(whole)
     said = [f'several labels are joined by {joint!r}'] if joint else []
@@ -186,16 +227,24 @@ def label_lists(texts):
     def cut(text):
         if lists[text] is not None: return lists[text]
         return re.split('[;|]', text.replace(joint, ';') if joint else text)
-    kept = {t: tuple(dict.fromkeys(name.strip() for name in cut(t) if name.strip())) for t in lists}
+    kept = {t: tuple(dict.fromkeys(_unquoted(name) for name in cut(t) if name.strip())) for t in lists}
     called, more = _spellings(Counter(name for t in texts for name in kept[t]))
     named = {t: tuple(dict.fromkeys(called[name] for name in names)) for t, names in kept.items()}
     return [named[t] for t in texts], said + more
 
+def _unquoted(name): return re.sub(r'^(["\'])(.*)\1$', r'\2', name.strip())
+
+def _numbers(text): return text.split() if re.fullmatch(r'[01]( [01]){2,}', text) else None
+
 def _spellings(counts):
     "The one spelling of each label, and what was made one; `counts`: how often each is met"
     whole = all(re.fullmatch(r'[+-]?\d+(\.0*)?', name) for name in counts)
-    called = {name: str(int(float(name))) if whole and '.' in name else name for name in counts}
-    alike, said = {}, []
+    values = {name: str(int(float(name))) for name in counts} if whole else {}
+    written = Counter(values[name] for name in values if '.' not in name)
+    called = {name: values[name] if whole and ('.' in name or written[values[name]] > 1) else name for name in counts}
+    padded = [name for name in called if '.' not in name and called[name] != name]
+    said = [f'{", ".join(padded)}: read without leading zeros, as other rows have them'] if padded else []
+    alike = {}
     for name in sorted(set(called.values())):
         alike.setdefault(re.sub(r'[\s_-]+', ' ', name).casefold(), []).append(name)
     for key, names in alike.items():

@@ -78,10 +78,11 @@ def sampling_steps(n, steps):
     return 2*steps*n/(3*16)
 
 def start_updates(arms, values, updates):
-    "Updates that choosing a start on the pool takes, in those of arms; 256 views an update, three strengths, two draws"
-    if not any(parse(arm).start == 'pool' for arm in arms): return 0
+    """Updates that starts on the pool take, in those of arms: (once, to learn it under three strengths of views, 256 an
+    update; each time, to choose among these and none)"""
+    if not any(parse(arm).start == 'pool' for arm in arms): return 0, 0
     pooled = values.get('pool_updates', values.get('pretraining', 0))
-    return 3*pooled*256/values['batch_size'] + 4*updates
+    return 3*pooled*256/values['batch_size'], 4*updates/2
 
 def work_of(values, arms, n_real, updates):
     "The `Work` of a notebook with these parameters: so many labelled images and updates of an arm"
@@ -91,10 +92,11 @@ def work_of(values, arms, n_real, updates):
     synthetic = any(parse(arm).needs_synthetic for arm in arms)
     each = sum(steps.values()) - once + sampling_steps(sampled(arms, n_real), max(drawing, default=0))
     trained = sum(arm.length*ROUNDS.get(arm.labels, 1) for arm in map(parse, arms))
+    learning, choosing = start_updates(arms, values, updates)
     return Work(
-        updates=trained*updates,
+        updates=trained*updates + choosing,
         steps=each*synthetic,
-        updates_once=start_updates(arms, values, updates),
+        updates_once=learning,
         steps_once=once*synthetic,
         examiner=values.get('examiner_updates') or 0,
     )

@@ -298,6 +298,7 @@ def checked_data(study):
         for r in range(1, study.replicates): _check_draw(_prepared(read[key], values, r), values, r)
     return loaded
 
+# %% ../../nbs/library/study/02_checks.ipynb #aed36999
 def data_key(values):
     "What the data of a notebook with these parameters are known by, as text"
     return repr(_arguments(values) | {name: values[name] for name in _PREPARED if values.get(name)})
@@ -319,7 +320,6 @@ def _is_own(name):
 def check_data(study):
     "Load and check the data of a `Study`: its `fingerprints`; errors as of these and of `checked_data`"
     return fingerprints(study, checked_data(study))
-
 
 # %% ../../nbs/library/study/02_checks.ipynb #gen04
 def _check_synthetic(data, values):

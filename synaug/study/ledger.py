@@ -42,6 +42,7 @@ def read_settings(out):
     raise StudyError(f'{path} is damaged ({why}); delete this one file and give the command of the study again: '
                      'finished runs are kept')
 
+# %% ../../nbs/library/study/04_ledger.ipynb #677e9488
 MADE_WITH = 'made_with.json'    # in the folder of a run: versions and threads
 
 def made_with(out):
@@ -63,6 +64,7 @@ def mixture(out):
         if len(counts) > 1: told.append(f'{what} {each}')
     return f'Its runs were made with different versions: {"; ".join(told)}.' if told else ''
 
+# %% ../../nbs/library/study/04_ledger.ipynb #c7a04356
 def varied(settings):
     "The grid's parameters that take several values"
     return [name for name, values in settings['grid'].items() if len(values) > 1]

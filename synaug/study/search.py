@@ -23,7 +23,6 @@ from ..partners import check_arm
 from ..store import write
 from .beforehand import sampled, sampling_steps, start_updates
 from .checks import check_arms, check_data, data_of
-from .cluster import Workers, opened
 from .file import Study, read_study
 from .machine import cores, generator_seconds, update_seconds
 from .notebook import nearest, notebook_words
@@ -148,9 +147,10 @@ def minutes(search, data, update, heavy, step, workers):
     for left, n in rungs: drawn += n*sampled(candidates, n_real)*left/len(candidates)
     generators = len({parse(arm).generator for arm in candidates} - {None})
     fitted = values['pool_steps'] + generators*values['generator_steps']*(fresh + in_race[1])
-    chosen = start_updates((*candidates, *search.beside), values, values['updates'])
+    learning, choosing = start_updates((*candidates, *search.beside), values, values['updates'])
+    starts = learning + choosing*(fresh + in_race[1])
     fitted += sampling_steps(drawn, values['sampling_steps'])
-    seconds = (light*values['updates'] + chosen)*update + fitted*step
+    seconds = (light*values['updates'] + starts)*update + fitted*step
     return (seconds + weighty*values.get('pretrained_updates', 0)*heavy)/60/workers
 
 # %% ../../nbs/library/study/12_search.ipynb #c011
@@ -210,8 +210,7 @@ class Folder:
     runs: list
     told: dict              # what else study.yaml says
     limit: float | None = None  # seconds that a run may take
-    mix: bool = False           # whether finished runs may be those of other versions
-    elsewhere: Workers | None = None        # of a cluster
+    mix: bool = False       # whether finished runs may be those of other versions
 
     def settings(self):
         "What `study.yaml` says"
@@ -219,8 +218,7 @@ class Folder:
         study = replace(self.search.study, parameters=_fixed(self.search.study.parameters))
         found = study_settings(study, self.runs, self.command, self.workers, threads)
         raced = dict(candidates=list(self.search.candidates), beside=list(self.search.beside))
-        there = self.elsewhere.told if self.elsewhere else {}
-        return found | there | dict(search=raced | dict(trainings=self.search.trainings)) | self.told
+        return found | dict(search=raced | dict(trainings=self.search.trainings)) | self.told
 
     def write(self):
         text = yaml.safe_dump(self.settings(), sort_keys=False, allow_unicode=True)
@@ -231,9 +229,8 @@ class Folder:
         runs = stage_runs(self.search, stage, arms, replicates, self.fingerprints)
         self.runs += runs
         self.write()
-        workers, elsewhere = min(self.workers, len(runs)), self.elsewhere
-        threads = elsewhere.told['threads'] if elsewhere else max(1, cores()//workers)
-        how = dict(limit=self.limit, mix=self.mix, elsewhere=elsewhere)
+        workers = min(self.workers, len(runs))
+        threads, how = max(1, cores()//workers), dict(limit=self.limit, mix=self.mix)
         failed = run_pending(self.search.study, runs, self.out, workers, threads, **how)
         if failed: raise_failures(failed, len(runs))
         return stage_rows(self.out, runs)
@@ -268,24 +265,19 @@ def confirm(folder, choice, shifts=()):
         raise
     return write_report(folder.out)
 
-def run_search(search, out, workers=None, command='', say=print, timing=True, limit=None, mix=False,
-               cluster=None):
+def run_search(search, out, workers=None, command='', say=print, timing=True, limit=None, mix=False):
     """Race the candidates, judge the winners on fresh replicates, and write ledger, verdict and report into the folder
-    `out`; the report's path. What is wrong with search, data or `out` is raised before anything is written. `cluster` as
-    of `run_study`"""
+    `out`; the report's path. What is wrong with search, data or `out` is raised before anything is written"""
     out = Path(out).resolve()
     if workers is not None and workers < 1: raise StudyError(f'workers must be at least 1; found {workers}')
-    with opened(cluster) as there:
-        workers = workers or (there.at_once() if there else cores())
-        values = search.study.parameters
-        data = data_of(values)
-        search, left_out = possible(search, data)
-        folder = Folder(search, out, workers, command, check_data(search.study), runs=[], told={}, limit=limit, mix=mix)
-        check_folder(out, folder.settings())
-        known = timing and {'updates', 'pool_steps', 'generator_steps'} <= set(values)
-        estimate = minutes(search, data, *timed_steps(data, values), workers) if known else None
-        for sentence in plan_sentences(search, left_out, estimate): say(sentence)
-        out.mkdir(parents=True, exist_ok=True)
-        with alone_in(out):
-            if there: folder.elsewhere = Workers(there)
-            return confirm(folder, explore(folder, say), tuple(data.shifts))
+    values = search.study.parameters
+    data = data_of(values)
+    search, left_out = possible(search, data)
+    workers = workers or cores()
+    folder = Folder(search, out, workers, command, check_data(search.study), runs=[], told={}, limit=limit, mix=mix)
+    check_folder(out, folder.settings())
+    known = timing and {'updates', 'pool_steps', 'generator_steps'} <= set(values)
+    estimate = minutes(search, data, *timed_steps(data, values), workers) if known else None
+    for sentence in plan_sentences(search, left_out, estimate): say(sentence)
+    out.mkdir(parents=True, exist_ok=True)
+    with alone_in(out): return confirm(folder, explore(folder, say), tuple(data.shifts))

@@ -41,7 +41,8 @@ def worth(gain, amounts, gains):
 
 def expanded_quantiles(values, n, level=.95):
     """Ends of the percentile interval of bootstrap `values` from `n` observations, expanded for small n
-    (Hesterberg 2015)"""
+    (Hesterberg 2015); nan for a single one, which has no spread"""
+    if n < 2: return np.nan, np.nan
     z = np.sqrt(n/(n - 1)) * student_t.ppf((1 + level)/2, n - 1)
     low, high = np.quantile(values, norm.cdf([-z, z]))
     return float(low), float(high)
@@ -118,11 +119,13 @@ def label_efficiency(ledger, by, metric='macro_f1', split='test', baseline='real
                           least=labels.min(), most=labels.max()))
     return pd.DataFrame(found)
 
+def _at_most(labels, most): return 'at least '*int(labels >= most) + f'{labels:.0f}'
+
 def label_sentence(row, level=.95):
     "One row of `label_efficiency` in plain English"
-    top = 'at least '*int(row.equal_high >= row.most) + f'{row.equal_high:.0f}'
     limit = ''
     if row.equal <= row.least: limit = 'at most '
     if row.equal >= row.most: limit = 'at least '
-    ends = f'{level:.0%} interval {row.equal_low:.0f} to {top}'
+    ends = 'a single replicate'
+    if row.n > 1: ends = f'{level:.0%} interval {row.equal_low:.0f} to {_at_most(row.equal_high, row.most)}'
     return f'With {row.arm}, {row.labels:.0f} labels do what {limit}{row.equal:.0f} do alone ({ends}).'
