@@ -133,8 +133,13 @@ def _three(pixels): return pixels[..., None] if pixels.ndim == 2 else pixels
 # %% ../../nbs/library/data/05_pixels.ipynb #p3620b15
 logging.getLogger('tifffile').addHandler(logging.NullHandler())  # its complaints reach the user as our exceptions
 
+_MOST = 8*Image.MAX_IMAGE_PIXELS     # values in a TIFF: four channels of the largest picture that Pillow reads
+
 def _planes(series, file):
     "Pixels `(H, W, C)` of a series of pages, as stored"
+    if series.size > _MOST:
+        much = f'more than {_MOST/1e6:.0f} million; cut it into tiles'
+        raise ImageError(f'{file}: would unpack to {series.shape} values, {much}')
     kept = [(a, n) for a, n in zip(series.axes, series.shape) if n > 1 or a in 'YX']
     axes, shape = ''.join(a for a, _ in kept), tuple(n for _, n in kept)
     others = axes.replace('Y', '', 1).replace('X', '', 1)

@@ -23,6 +23,7 @@ from ..partners import check_arm
 from ..store import write
 from .beforehand import sampled, sampling_steps, start_updates
 from .checks import check_arms, check_data, data_of
+from .cluster import Workers, opened
 from .file import Study, read_study
 from .machine import cores, generator_seconds, update_seconds
 from .notebook import nearest, notebook_words
@@ -210,7 +211,8 @@ class Folder:
     runs: list
     told: dict              # what else study.yaml says
     limit: float | None = None  # seconds that a run may take
-    mix: bool = False       # whether finished runs may be those of other versions
+    mix: bool = False           # whether finished runs may be those of other versions
+    elsewhere: Workers | None = None        # of a cluster
 
     def settings(self):
         "What `study.yaml` says"
@@ -218,7 +220,8 @@ class Folder:
         study = replace(self.search.study, parameters=_fixed(self.search.study.parameters))
         found = study_settings(study, self.runs, self.command, self.workers, threads)
         raced = dict(candidates=list(self.search.candidates), beside=list(self.search.beside))
-        return found | dict(search=raced | dict(trainings=self.search.trainings)) | self.told
+        there = self.elsewhere.told if self.elsewhere else {}
+        return found | there | dict(search=raced | dict(trainings=self.search.trainings)) | self.told
 
     def write(self):
         text = yaml.safe_dump(self.settings(), sort_keys=False, allow_unicode=True)
@@ -229,8 +232,9 @@ class Folder:
         runs = stage_runs(self.search, stage, arms, replicates, self.fingerprints)
         self.runs += runs
         self.write()
-        workers = min(self.workers, len(runs))
-        threads, how = max(1, cores()//workers), dict(limit=self.limit, mix=self.mix)
+        workers, elsewhere = min(self.workers, len(runs)), self.elsewhere
+        threads = elsewhere.told['threads'] if elsewhere else max(1, cores()//workers)
+        how = dict(limit=self.limit, mix=self.mix, elsewhere=elsewhere)
         failed = run_pending(self.search.study, runs, self.out, workers, threads, **how)
         if failed: raise_failures(failed, len(runs))
         return stage_rows(self.out, runs)
@@ -265,19 +269,24 @@ def confirm(folder, choice, shifts=()):
         raise
     return write_report(folder.out)
 
-def run_search(search, out, workers=None, command='', say=print, timing=True, limit=None, mix=False):
+def run_search(search, out, workers=None, command='', say=print, timing=True, limit=None, mix=False,
+               cluster=None):
     """Race the candidates, judge the winners on fresh replicates, and write ledger, verdict and report into the folder
-    `out`; the report's path. What is wrong with search, data or `out` is raised before anything is written"""
+    `out`; the report's path. What is wrong with search, data or `out` is raised before anything is written. `cluster` as
+    of `run_study`"""
     out = Path(out).resolve()
     if workers is not None and workers < 1: raise StudyError(f'workers must be at least 1; found {workers}')
-    values = search.study.parameters
-    data = data_of(values)
-    search, left_out = possible(search, data)
-    workers = workers or cores()
-    folder = Folder(search, out, workers, command, check_data(search.study), runs=[], told={}, limit=limit, mix=mix)
-    check_folder(out, folder.settings())
-    known = timing and {'updates', 'pool_steps', 'generator_steps'} <= set(values)
-    estimate = minutes(search, data, *timed_steps(data, values), workers) if known else None
-    for sentence in plan_sentences(search, left_out, estimate): say(sentence)
-    out.mkdir(parents=True, exist_ok=True)
-    with alone_in(out): return confirm(folder, explore(folder, say), tuple(data.shifts))
+    with opened(cluster) as there:
+        workers = workers or (there.at_once() if there else cores())
+        values = search.study.parameters
+        data = data_of(values)
+        search, left_out = possible(search, data)
+        folder = Folder(search, out, workers, command, check_data(search.study), runs=[], told={}, limit=limit, mix=mix)
+        check_folder(out, folder.settings())
+        known = timing and {'updates', 'pool_steps', 'generator_steps'} <= set(values)
+        estimate = minutes(search, data, *timed_steps(data, values), workers) if known else None
+        for sentence in plan_sentences(search, left_out, estimate): say(sentence)
+        out.mkdir(parents=True, exist_ok=True)
+        with alone_in(out):
+            if there: folder.elsewhere = Workers(there)
+            return confirm(folder, explore(folder, say), tuple(data.shifts))
