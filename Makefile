@@ -40,7 +40,7 @@ docs: $(INSTALLED)
 # Jupyter refuses to start for root, who is the only user of many containers; it listens to this machine alone, with a token
 lab: AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 lab: $(INSTALLED)
-	jupyter lab nbs --ip=127.0.0.1 $(AS_ROOT)
+	jupyter lab nbs --ip=127.0.0.1 --LabApp.default_url=/lab/tree/guides/play.ipynb $(AS_ROOT)
 
 export: $(INSTALLED)
 	nbdev_export

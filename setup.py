@@ -9,7 +9,11 @@ here = Path(__file__).parent
 config = ConfigParser(delimiters=['='])
 config.read(here/'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
-SHIPPED = {'experiments': 'nbs/experiments/*.ipynb', 'studies': 'studies/*.yaml', 'clusters': 'clusters/*.yaml'}
+SHIPPED = {
+    'experiments': 'nbs/experiments/*.ipynb',
+    'guides': 'nbs/guides/play.ipynb',
+    'studies': 'studies/*.yaml',
+    'clusters': 'clusters/*.yaml'}
 
 
 class BuildWithStudies(build_py):

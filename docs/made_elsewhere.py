@@ -1,5 +1,7 @@
-"""Images made elsewhere, for a trial of them: a class-conditional diffusion model of plain diffusers learns the labelled
-training images of a source and writes what it samples into a folder per class.
+"""Images made elsewhere, for a trial of them
+
+A class-conditional diffusion model of plain diffusers learns the labelled training images of a source, and what it
+samples is written into a folder per class.
 
     python docs/made_elsewhere.py SOURCE FOLDER [--steps 2000] [--each 100]
 

@@ -9,12 +9,13 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent/'synaug'
-BELOW_STUDY = ('errors', 'store', 'training', 'augment', 'own', 'data', 'arms', 'generators', 'partners', 'classifiers',
-               'evaluation', 'audits', 'curation')
+BELOW_STUDY = ('errors', 'stages', 'store', 'training', 'augment', 'own', 'data', 'arms', 'generators', 'partners',
+               'classifiers', 'evaluation', 'audits', 'curation')
 STANDS_ON = {           # wing -> the wings it may import, from the ground up
     'errors': (),
     'store': ('errors',),
-    'training': ('errors',),
+    'stages': (),
+    'training': ('errors', 'stages'),
     'augment': ('errors',),
     'own': ('errors',),
     'data': ('errors', 'store'),

@@ -298,19 +298,20 @@ _SAID = {               # field of an `Arm` -> what is said of a value that is n
     'guidance': 'guidance {:g}',
     'autoguidance': 'guided {:g} away from a weaker generator',
     'edit': 'edited from labelled images at noise {:g}',
-    'domain': 'that look like {}',
+    'domain': 'in the look of {}',
     'curation': 'chosen by {}',
     'labels': dict(soft='under soft labels', sure='of which it is sure, in rounds', shuffled='their labels shuffled',
                    examined='labelled by an examiner', confused='as often mislabelled as the samples'),
     'batchnorm': '{} BatchNorm',
     'reduction': 'of {} means',
-    'start': dict(pool='from weights learnt without labels on the pool', weights='from weights learnt elsewhere'),
-    'length': '{:g} times the updates',
+    'start': dict(pool='pre-trained on the unlabelled pool', weights='pre-trained elsewhere'),
+    'length': {2.: 'twice the updates'},
     'views': {'no-augmentation': 'without augmentation', 'flips': 'under flips alone'} |
              dict(randaugment='under RandAugment', mixup='under mixup', cutmix='under cutmix'),
     'sampling': 'every class as often as any other',
     'adapts': 'BatchNorm statistics of the domain that is scored',
 }
+_OTHERWISE = {('domain', 'all'): 'in the look of all domains', ('generator', 'images'): 'made elsewhere'}
 
 # %% ../nbs/library/04_arms.ipynb #say2
 def _many(amount):
@@ -328,8 +329,39 @@ def in_words(self: Arm):
         value = getattr(self, field)
         if value == Arm.__dataclass_fields__[field].default: continue
         if field == 'labels' and self.partner == 'pool' and value == 'soft': continue       # said already
-        parts.append(says.get(value, str(value)) if isinstance(says, dict) else says.format(value))
+        usual = says.get(value, str(value)) if isinstance(says, dict) else says.format(value)
+        parts.append(_OTHERWISE.get((field, value), usual))
     return ', '.join(parts)
+
+# %% ../nbs/library/04_arms.ipynb #a648d42b
+_ADDED = dict(
+    duplicate='real images repeated',
+    oracle='more real images',
+    noise='images of noise',
+    shuffled='wrongly labelled real images',
+    pool='pool images under predicted labels',
+    synthetic='synthetic',
+)
+_HOW = {
+    'add': '{extra} added',
+    'replace': '{extra} instead of some real ones',
+    'only': '{extra} alone',
+    'pretrain': '{extra} first, then real images',
+    'mix-loss': '{extra} mixed into the loss',
+    'mix-representation': '{extra} mixed into the features',
+}
+
+@patch
+def in_short(self: Arm):
+    "What the arm adds or changes, as a title for a figure: 'synthetic added, 8 to each real one'"
+    first, *rest = self.in_words().split(', ')
+    if self.partner is None: return ', '.join(rest) or first
+    extra, how = _ADDED[self.partner], _HOW[self.rule]
+    if self.rule == 'add' and self.partner in ('duplicate', 'oracle'): how = '{extra}'
+    many = [] if self.amount == 1 or self.rule == 'replace' else [f'{self.amount:g} to each real one']
+    if self.rule == 'replace': rest = rest[1:]
+    if self.rule in ('mix-loss', 'mix-representation', 'pretrain', 'only'): rest = rest[1:]
+    return ', '.join([how.format(extra=extra), *many, *rest])
 
 # %% ../nbs/library/04_arms.ipynb #c027b
 def _reworded(arm, words):

@@ -38,6 +38,7 @@ from .generators.elsewhere import MadeElsewhere
 from .generators.registry import fit_generators
 from .outcome import save_predictions, save_rows, write_table
 from .partners import check_arm, check_given, filling, of_generator, partner, partner_labels, with_amount
+from .stages import stage
 from .store import cached, run_folder
 
 # %% ../nbs/library/09_replicate.ipynb #c006
@@ -143,7 +144,8 @@ def run_arms(
         check_arm(arm, drawn, data.train, pool, data.shifts)
         check_given(arm, len(drawn), synthetic, examiner, weights)
     tables, trained, probs, thresholds, starts = [], {}, {}, {}, dict(weights=weights)
-    for arm in tqdm(regimes, desc='arms', unit='arm', disable=not progress):
+    for i, arm in enumerate(tqdm(regimes, desc='arms', unit='arm', disable=not progress), 1):
+        stage(f'arm {arm.name} ({i} of {len(regimes)})')
         teacher, before = trained.get('real'), []
         if arm.start == 'pool' and 'pool' not in starts:
             learnt = pretraining, pool_views, seed, training
@@ -237,6 +239,7 @@ class Replicate:
         if 'seed' in takes: settings = dict(seed=self.seed) | settings
         quiet = dict(progress=self.progress) if 'progress' in takes else {}
         made = lambda: make(*inputs, **settings, **quiet)
+        stage(name)
         if not self.cache: return made()
         depends_on = [make.__qualname__, content(inputs), {k: content(v) for k, v in settings.items()}]
         return cached(self.cache, name, depends_on, make=made, save=save_step, load=load)
@@ -257,7 +260,8 @@ def pool_starts(
 ):
     "Strength of views -> what the network learnt of the pool under these: a `Trained`, once for all replicates"
     settings = dict(updates=updates, seed=0, **network)
-    return {views: self.keep(f'start-{views}', pretrain, pool, drawn[:0], views=views, **settings) for views in strengths}
+    def learnt(views): return self.keep(f'start-{views}', pretrain, pool, drawn[:0], views=views, **settings)
+    return {views: learnt(views) for views in strengths}
 
 # %% ../nbs/library/09_replicate.ipynb #fit01
 @patch
@@ -341,6 +345,7 @@ def samples(
         which = partner_labels(np.arange(len(drawn)), n, seed=self.seed)
         if key in fills: which = filling(drawn, seed=self.seed)
         if 'edit' in told: told = told | dict(edit=(drawn[which], told['edit']))
+        stage('drawing samples')
         made[key] = generator.sample(drawn.labels[which], **told, seed=self.seed, progress=self.progress)
         if isinstance(generator, MadeElsewhere):
             for arm in wanting: _check_choice(arm, made[key], drawn)
@@ -395,6 +400,7 @@ def audit(self: Replicate, examiner, fitted_on, synthetic, suspected=()):
     if isinstance(synthetic, dict):
         saw = fitted_on if isinstance(fitted_on, dict) else dict.fromkeys(synthetic, fitted_on)
         return {name: self.audit(examiner, saw[name], s, name in suspected) for name, s in synthetic.items()}
+    stage('auditing samples')
     suspects = self.data.scored() if suspected else {}
     found = audit_of(examiner, fitted_on, self.data.val, synthetic, seed=self.seed, suspects=suspects)
     for what, why in found.left_out.items(): print(f'{what}: not measured, {why}')
@@ -409,6 +415,7 @@ def style_effects(self: Replicate, scored, audits, word=None):
         return {name: table for name, table in found.items() if table is not None}
     arms = _exposed(scored, word)
     if audits is None or not arms: return None
+    stage('looking for shortcuts')
     try: return effects_of(arms, audits.held_out, audits.synthetic, seed=self.seed)
     except AuditError as e: print(f'source shortcut: not measured, {e}')
 
@@ -431,7 +438,7 @@ def finish(
             several = {name: figure}
             if isinstance(figure, dict): several = {f'{name}-{word}': one for word, one in figure.items()}
             for file, one in several.items():
-                if one is not None: one.savefig(folder/f'{file}.png', dpi=80)
+                if one is not None: one.savefig(folder/f'{file}.png', dpi=160)
         for name, table in tables.items(): write_table(folder/f'{name}.csv', table)
         predicted = set().union(*scored.probs.values())
         save_predictions(folder, {k: s for k, s in self.data.scored().items() if k in predicted}, scored.probs)

@@ -17,6 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .errors import TrainingError
+from .stages import step
 
 # %% ../nbs/library/02_training.ipynb #c005
 def default_device():
@@ -182,6 +183,7 @@ def descend(
         for o in optimizers: o.zero_grad(set_to_none=True)
         if average: ema_update(kept, net, min(ema_decay, (i+1)/(i+10)))
         losses.append(value.detach())
+        step(what, i+1, steps)
         if i % 50 == 49: bar.set_postfix(loss=f'{torch.stack(losses[-50:]).mean().item():.3f}')
         if look and look(i+1, kept, losses): break
     return kept, converged(losses, what, steps, f'lower lr (now {lr}) and muon_lr (now {muon_lr})')

@@ -9,6 +9,7 @@ from synaug.cli import main
 from synaug.data.simulate import simulate
 from synaug.errors import RunFailed, mistakes
 from synaug.study import beforehand, file, runner
+from synaug.study.progress import Forecast
 from test_study import BODY, ENV, PARAMETERS, write_notebook
 
 OTHERS = """
@@ -231,14 +232,38 @@ def test_only_a_terminal_is_asked(here, capsys, monkeypatch, options, terminal, 
     def confirm(text, default):
         asked.append(text)
         return answer
-    def run_study(study, out, workers, command, agreed, **_): agreed_to.append(agreed(study, {}, ['a run'], out, 1))
-    monkeypatch.setattr(beforehand, 'told_beforehand', lambda *plan: (['what will be done'], seconds))
+    def run_study(study, out, workers, command, agreed, **_):
+        agreed_to.append(agreed(study, {}, ['a run'], out, 1) is not None)
+    told = ['what will be done'], seconds, Forecast()
+    monkeypatch.setattr(beforehand, 'told_beforehand', lambda *plan: told)
     monkeypatch.setattr(runner, 'run_study', run_study)
     monkeypatch.setattr('typer.confirm', confirm)
     for stream in sys.stdin, sys.stdout: monkeypatch.setattr(stream, 'isatty', lambda: terminal, raising=False)
     code, said, _ = synaug(capsys, monkeypatch, 'run', 'fake.yaml', *options)
-    assert (code, said, agreed_to) == (0, 'what will be done\n', [goes])
+    assert (code, said.splitlines()[-1], agreed_to) == (0, 'what will be done', [goes])
     assert len(asked) == (answer is not None)
+
+
+def test_a_new_study_from_images(here, capsys, monkeypatch):
+    "Study file, contact sheet and notebook; what it says next can be done"
+    small_set(here)
+    code, said, _ = synaug(capsys, monkeypatch, 'new', 'mine', '--source', 'small.npz')
+    assert code == 0 and {p.name for p in (here/'mine').iterdir()} == {'study.yaml', 'images.png', 'explore.ipynb'}
+    assert said.splitlines()[-1] == 'next: synaug run mine/study.yaml --out mine/results' and 'it takes about' in said
+    assert file.read_study('mine/study.yaml').parameters['source'] == str(here/'small.npz')
+    code, _, wrong = synaug(capsys, monkeypatch, 'new', 'mine', '--source', 'small.npz')
+    assert code == 2 and 'mine is not empty' in wrong
+
+
+@pytest.mark.parametrize('command, says', [
+    (['status', 'nowhere'], 'holds no study'),
+    (['open', 'nowhere'], 'has no report.html yet'),
+    (['lab', 'nowhere'], 'is no folder'),
+])
+def test_folders_without_what_is_asked(here, capsys, monkeypatch, command, says):
+    code, said, wrong = synaug(capsys, monkeypatch, *command)
+    assert (code, said) == (2, '') and says in wrong and wrong.count('\n') == 1
+    assert not (here/'nowhere').exists()
 
 
 def test_folder_of_something_else(here, capsys, monkeypatch):

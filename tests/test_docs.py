@@ -124,14 +124,28 @@ def test_figures_are_on_their_pages(html):
         cells = json.loads((ROOT/'nbs'/page).with_suffix('.ipynb').read_text(encoding='utf-8'))['cells']
         shown = [c for c in cells if not re.search(r'^#\s*\|\s*(hide|output:\s*false)', ''.join(c['source']), re.M)]
         return sum('image/png' in o.get('data', {}) for c in shown for o in c.get('outputs', []))
-    lost = {p.as_posix(): (figures(p), len(html[p].loads)) for p in PAGES
-            if sum(a.endswith('.png') for a in html[p].loads) < figures(p)}
+    def drawn(page): return sum(a.endswith('.png') or a.startswith('data:image/') for a in html[page].loads)
+    lost = {p.as_posix(): (figures(p), len(html[p].loads)) for p in PAGES if drawn(p) < figures(p)}
     assert lost == {}
 
 
 def test_search_knows_the_api(site):
     index = (site/'searchindex.js').read_text(encoding='utf-8')
-    assert all(word in index for word in ('imageset', '00_errors'))
+    assert all(word in index for word in ('imageset', '00_errors', 'install'))
+
+
+def test_results_have_cards_headings_and_folds(html):
+    gallery = html[Path('results/gallery')]
+    assert {'quick.html', 'hpa_cells.html'} <= set(gallery.links)
+    quick = html[Path('results/quick')].path.read_text(encoding='utf-8')
+    assert quick.count('<details class="sy-fold"') > 5 and 'href="#what-was-done"' in quick
+    assert '.sy-answer' in (html[Path('index')].path.parent/'_static'/'report.css').read_text(encoding='utf-8')
+
+
+def test_parameters_are_tables_and_stars_stay(site):
+    train = (site/'library'/'classifiers'/'06_train.html').read_text(encoding='utf-8')
+    assert re.search(r'<th[^>]*><p>parameter</p></th>', train) and 'where the checkpoint is chosen' in train
+    assert 'synaug inspect' in (site/'guides'/'commands.html').read_text(encoding='utf-8')
 
 
 def copy_of_checkout(to):

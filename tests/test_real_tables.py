@@ -468,6 +468,7 @@ def test_inspect_says_what_was_understood_once_and_asks_for_groups(thirty):
     assert 'label = dx' in inspected(file, label_column='dx')[1]
     grouped = table(folder/'grouped.csv', [row | dict(patient=i // 3) for i, row in enumerate(rows)])
     assert 'no groups' not in inspected(grouped)[1]
+    assert 'group = patient' not in inspected(grouped, group_column='none')[1]
 
 
 @pytest.mark.parametrize('options, says', [

@@ -1,4 +1,5 @@
 "Studies that are interrupted, extended, or in which runs fail; run with the command line in processes of their own"
+import json
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import psutil
 import pytest
 import synaug
 from pandas.testing import assert_frame_equal
+from synaug.study.progress import read_status, status_lines
 
 PARAMETERS = """
 replicate = 0
@@ -109,16 +111,20 @@ def test_finished_study(finished):
     mine = table.pivot(index='replicate', columns=['split', 'arm'], values='value')
     test = verdict[verdict.split == 'test'].iloc[0]
     assert test.n == 3 and abs(test.difference - (mine['test', 'add'] - mine['test', 'real']).mean()) < 1e-12
-    assert '3/3' in said and 'inconclusive' in said and str(out/'report.html') in said and '\x1b' not in said
+    for part in ('3/3', 'Cannot tell yet', 'inconclusive', str(out/'report.html')): assert part in said, part
+    assert '\x1b' not in said
     assert sorted(p.name for p in (out/'cache').iterdir()) == ['0.txt', '1.txt', '2.txt']
     assert not list(out.rglob('*.part')) and not list(out.rglob('*.tmp'))
+    assert status_lines(read_status(out)) == ['fake: 3 of 3 runs finished, and the report']
+    told = json.loads((out/'report.json').read_text())
+    assert told['title'] == 'A made-up study' and told['points'][0]['replicates'] == 3
 
 
 def test_report_needs_no_network(finished):
     html = (finished[0]/'report.html').read_text()
     assert not re.findall(r'<(?:script|link|iframe|object|embed)\b', html) and not re.findall(r'url\(|@import', html)
     sources = re.findall(r'<img[^>]*?src="([^"]{12})', html)
-    assert len(sources) >= 3 and set(sources) == {'data:image/p'}
+    assert len(sources) >= 3 and set(sources) == {'data:image/s'}         # charts, as SVG
     assert 'A made-up study' in html and 'synaug run fake.yaml' in html
     assert 'smallest' in html                                              # 3 replicates are too few
     assert 'id="Audits"' not in html and 'had been in the test set' not in html        # this notebook measures neither
@@ -166,6 +172,9 @@ def test_interrupted_study_ends_with_the_same_ledger(folder, finished):
     assert gone(family, 1)
     done = rows_of(out)
     assert len(done) == 1 and not (out/'ledger.parquet').exists()
+    line, = status_lines(read_status(out), running=False)
+    assert line.startswith('fake: stopped, 1 of 3 runs finished; to go on')
+    assert line.endswith('synaug run fake.yaml --out stopped --workers 2')
 
     second = start(folder, out='stopped', hold=hold)
     family = stop_when(second, out, signal.SIGKILL)

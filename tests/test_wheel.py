@@ -54,7 +54,9 @@ def environment(wheel, tmp_path_factory):
 def test_wheel_has_package_notebooks_and_studies_and_nothing_else(wheel):
     expected = {p.relative_to(ROOT).as_posix() for p in (ROOT/'synaug').rglob('*.py')}
     expected |= {f'synaug/shipped/experiments/{p.name}' for p in (ROOT/'nbs'/'experiments').glob('*.ipynb')}
-    expected |= {f'synaug/shipped/{kind}/{p.name}' for kind in ('studies', 'clusters') for p in (ROOT/kind).glob('*.yaml')}
+    kinds = 'studies', 'clusters'
+    expected |= {f'synaug/shipped/{kind}/{p.name}' for kind in kinds for p in (ROOT/kind).glob('*.yaml')}
+    expected |= {'synaug/shipped/guides/play.ipynb'}
     files = {name for name in zipfile.ZipFile(wheel).namelist() if '.dist-info/' not in name}
     assert files == expected
     assert {'synaug/shipped/studies/quick.yaml', 'synaug/shipped/studies/your-images.yaml',

@@ -223,6 +223,7 @@ def _descended(nets, loss_of_batch, updates, recipe, checkpoints, looks, seed, p
             schedule=lambda i, steps: recipe.schedule(i/steps),
             ema_decay=recipe.ema_decay,
             look=lambda i, averages, losses: i in looks_at and checkpoints.look(averages[0], i, losses),
+            what='training the classifier',
             progress=progress,
         )
     return losses

@@ -166,8 +166,8 @@ def add_groups(rows, source):
 def _not_used(rows, plain, source):
     classes = _some({name for labels in rows.labels for name in labels})
     return (f'{source}: the classes are {classes}; the folders {_some(plain)} within them are not used: if these are '
-            'the classes, move them up, out of the folders around them; if they are patients or slides, list the images '
-            'in a manifest.csv with the columns path,label,group')
+            'the classes, move them up, out of the folders around them; if they are patients or slides, list the '
+            'images in a manifest.csv with the columns path,label,group')
 
 def _groups_by_name(rows, source):
     "Rows with what several file names share as groups, unless there are groups, or it lies in several splits"

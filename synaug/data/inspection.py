@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .layouts import open_source
+from .manifests import Columns
 from .seen import disjoint_pairs, exact_copies, image_hashes
 from .sources import load
 
@@ -116,7 +117,9 @@ def inspect(source, console=None, **options):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter('always')
         d = load(source, check=False, **options)
-        layout = 'simulated' if str(source) == 'simulate' else open_source(source)[0].name
+    columns = Columns(*(options.get(f'{name}_column', '') for name in Columns._fields))
+    with warnings.catch_warnings(action='ignore'):
+        layout = 'simulated' if str(source) == 'simulate' else open_source(source, columns=columns)[0].name
     def say(text, style): console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
     say(f'layout: {layout}', None)
     for table in _split_table(d), _class_table(d), _channel_table(d), _copies_table(d):

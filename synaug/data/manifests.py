@@ -375,8 +375,8 @@ def row_files(table, role, finder, split=''):
         text = next(t for t in table[list(role.file)].iloc[gone[0]] if finder.find(t, split) is None)
         more = f'; {len(gone)} of {len(found)} rows name files that are not there' if len(gone) > 1 else ''
         where = table['where'].iloc[gone[0]]
-        raise SourceError(f'{where}: there is no file {finder.home/text}: paths are taken from the folder of the table, '
-                          f'{finder.home}, and no image below {finder.top} is called so{more}')
+        raise SourceError(f'{where}: there is no file {finder.home/text}: paths are taken from the folder of the '
+                          f'table, {finder.home}, and no image below {finder.top} is called so{more}')
     return found
 
 def _row_file(texts, where, finder, split):
@@ -617,8 +617,8 @@ def _warn_lists(path, finder):
     lists = split_lists(visible(path), finder.below.images)
     if lists:
         names = ', '.join(f.name for f in lists)
-        warnings.warn(f'{path}: {names} list images, perhaps those of a split, and are not used; give the table a column '
-                      'split')
+        warnings.warn(f'{path}: {names} list images, perhaps those of a split, and are not used; give the table a '
+                      'column split')
 
 def _warn_unlisted(finder, file, listed):
     files = [f for several in listed for f in (several if isinstance(several, tuple) else (several,))]

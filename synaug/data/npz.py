@@ -75,8 +75,9 @@ def _by_split(arrays, file):
     splits = _text(np.ravel(arrays[column])) if column and arrays[column].dtype.kind in 'US' else np.array(['train'])
     parts = {name: np.flatnonzero(splits == name) for name in dict.fromkeys(splits.tolist())}
     whole = {key: a for key, a in arrays.items() if key.startswith('train_') and known.fullmatch(key)}
-    fits = {len(splits)} == {a.shape[0] for a in whole.values()} and not any(isinstance(a, Member) for a in whole.values())
-    used = fits and len(parts) > 1 and 'train' in map(split_name, parts)
+    fits = {len(splits)} == {a.shape[0] for a in whole.values()}
+    small = not any(isinstance(a, Member) for a in whole.values())
+    used = fits and small and len(parts) > 1 and 'train' in map(split_name, parts)
     unread = [key for key in arrays if not known.fullmatch(key) and not (used and key == column)]
     if unread: warnings.warn(f'{file}: not read: {", ".join(unread)}')
     if not used: return arrays

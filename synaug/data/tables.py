@@ -66,8 +66,8 @@ def _cells(text, sep, file, most):
 
 # %% ../../nbs/library/data/08_tables.ipynb #c016
 def read_table(file, most=None):
-    """A CSV, TSV, Excel or JSON lines file as text, at most that many lines, columns named as there, and `where` each row
-    stands; `attrs['read_as']` is its separator and encoding where they are unusual. Unnamed columns, and lines that
+    """A CSV, TSV, Excel or JSON lines file as text, at most that many lines, columns named as there, and `where` each
+    row stands; `attrs['read_as']` is its separator and encoding where they are unusual. Unnamed columns, and lines that
     begin with #, are dropped. SourceError if it is unreadable"""
     if file.suffix.lower() in ('.xlsx', '.xls'): return _excel(file)
     if file.suffix.lower() == '.jsonl': return _json_lines(file, most)

@@ -132,8 +132,9 @@ def _dots(ax, rows, metrics):
     for split, (colour, *_) in _MARKS.items():
         for y, metric in enumerate(metrics):
             x = rows[(rows.split == split) & (rows.metric == metric)].value
-            if len(x) > 1: ax.plot(x, np.full(len(x), y), '.', color=colour, alpha=.35, ms=4, zorder=2)
-            if len(x): ax.plot(x.mean(), y, zorder=3, **_mark(split))
+            beyond = dict(clip_on=False)         # a mark at the end of the axis is whole
+            if len(x) > 1: ax.plot(x, np.full(len(x), y), '.', color=colour, alpha=.35, ms=4, zorder=2, **beyond)
+            if len(x): ax.plot(x.mean(), y, zorder=3, **beyond, **_mark(split))
     ax.set(yticks=range(len(metrics)), yticklabels=list(map(as_text, metrics.values())), ylim=(len(metrics) - .4, -.6))
     ax.grid(axis='y', color='.92')
     ax.set_axisbelow(True)
@@ -172,8 +173,8 @@ def _axis(ax, key, shown):
         label=(min(.4, shown.min() - .03), 1.02),
         apart=(min(.4, shown.min() - .03), 1.02),
         spread=(-.02, max(1.1, most*1.05)),
-        copies=(-.01, max(.06, most*1.08)),
-        suspected=(-.01, max(.06, most*1.08)),
+        copies=(0, max(.06, most*1.08)),
+        suspected=(0, max(.06, most*1.08)),
         shortcut=(0, max(.05, most*1.08)))
     if key in limits: ax.set_xlim(*limits[key])
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROUNDS', 'arms_of', 'arm_lines', 'power_lines', 'Work', 'sampled', 'sampling_steps', 'start_updates', 'work_of',
            'Paces', 'can_be_timed', 'classifier_of', 'trial_seconds', 'Point', 'points_of', 'what_lines',
-           'judged_lines', 'clock_seconds', 'in_words', 'told_beforehand']
+           'judged_lines', 'forecast_of', 'clock_seconds', 'told_beforehand']
 
 # %% ../../nbs/library/study/13_beforehand.ipynb #bf03
 import shutil
@@ -18,6 +18,7 @@ from ..data.images import Dataset
 from ..data.inspection import understood
 from .checks import data_key, drawn_of, network_of
 from .machine import cores, generator_seconds, update_seconds
+from .progress import Forecast, duration
 from ..verdicts.planning import guessed_effect
 from ..verdicts.statistics import replicates_needed, smallest_p
 from ..verdicts.words import counted, metric_name
@@ -194,17 +195,22 @@ def judged_lines(study, points):
     if judged: yield from power_lines(study.replicates, len(judged), per_class, study.metric, study.margin, ratio)
 
 # %% ../../nbs/library/study/13_beforehand.ipynb #bf22s
-def clock_seconds(points, workers):
-    "About how long the runs that are left take, so many at a time; None where the work of one is not known"
+def forecast_of(points):
+    "The `Forecast` of the runs that are left, by a few steps that are timed; an empty one if their work is not known"
     left, paces = [point for point in points if point.left], Paces()
-    if not left or not all(point.timed for point in left): return None
+    if not left or not all(point.timed for point in left): return Forecast()
+    runs = sum(point.left for point in left)
     spent = sum(trial_seconds(point.values, point.data, point.left, paces) for point in left)
-    return spent/min(workers, sum(point.left for point in left))
+    again = sum(trial_seconds(point.values, point.data, 2*point.left, paces) for point in left)
+    step = max((pace for (what, _), pace in paces.known.items() if what == 'generator'), default=0.)
+    update = max((pace for (what, _), pace in paces.known.items() if what != 'generator'), default=0.)
+    run = (again - spent)/runs
+    return Forecast(run=run, once=spent - runs*run, update=update, step=step)
 
-def in_words(seconds):
-    "A duration"
-    if seconds > 2*3600: return f'{seconds/3600:.1f} hours'
-    return f'{seconds/60:.0f} minutes' if seconds > 90 else f'{seconds:.0f} seconds'
+def clock_seconds(forecast, runs, workers):
+    "About how long so many runs take by a `Forecast`, so many at a time; None where their work is not known"
+    if not forecast.run or not runs: return None
+    return (forecast.once + runs*forecast.run)/min(workers, runs)
 
 def _free_bytes(out):
     "Free on the disk of a folder that need not be there yet"
@@ -219,13 +225,14 @@ def told_beforehand(
     workers,            # runs at a time
     timing=True,        # whether a few steps are timed, which takes seconds
 ):
-    "(lines that say what the study is going to do, about how many seconds it takes or None)"
+    "(lines that say what the study is going to do, about how many seconds it takes or None, the `Forecast`)"
     points = points_of(study, loaded, left)
     lines = [*what_lines(points), *judged_lines(study, points)]
     lines.append(f'to do: {counted(len(left), "run")}, {workers} at a time')
-    seconds = clock_seconds(points, workers) if timing else None
+    forecast = forecast_of(points) if timing else Forecast()
+    seconds = clock_seconds(forecast, len(left), workers)
     if seconds is not None:
-        lines.append(f'time: about {in_words(seconds)}, within a factor of two, by a few steps that were timed')
+        lines.append(f'time: about {duration(seconds)}, within a factor of two, by a few steps that were timed')
     needed, free = sum(point.bytes for point in points), _free_bytes(out)
     lines.append(f'disk: about {max(1, round(needed/1e6))} MB; {free/1e9:.0f} GB are free')
-    return lines, seconds
+    return lines, seconds, forecast

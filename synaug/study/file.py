@@ -130,9 +130,9 @@ class Study:
         return [dict(zip(self.grid, values)) for values in product(*self.grid.values())]
 
 def shipped(kind):
-    "The folder of shipped 'studies', 'experiments' or 'clusters', in a checkout or an installed package"
+    "The folder of shipped 'studies', 'experiments', 'guides' or 'clusters', in a checkout or an installed package"
     package = Path(synaug.__file__).resolve().parent
-    checkout = dict(experiments='nbs/experiments').get(kind, kind)
+    checkout = dict(experiments='nbs/experiments', guides='nbs/guides').get(kind, kind)
     if (package.parent/'settings.ini').exists(): return package.parent/checkout
     return package/'shipped'/kind
 

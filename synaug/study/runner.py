@@ -26,7 +26,8 @@ from .ledger import MADE_WITH, read_settings
 from .machine import cores, machine_facts, version_facts
 from .notebook import notebook_code, notebook_parameters
 from .pages import write_report
-from .processes import execute_all, failure, progress
+from .processes import execute_all, failure
+from .progress import Forecast, begin, watched
 
 # %% ../../nbs/library/study/09_runner.ipynb #c007
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ def study_settings(study, runs, command, workers, threads):
 
 # %% ../../nbs/library/study/09_runner.ipynb #c014b
 OURS = {        # what may lie in the folder of a study whose study.yaml is lost; runs are known by their hash
-    '.lock', 'cache', 'ledger.parquet', 'next_step.csv', 'race.csv', 'report.html', 'report.ipynb', 'report.part',
-    'runs', 'verdict.csv'}
+    '.lock', 'cache', 'ledger.parquet', 'next_step.csv', 'progress.json', 'race.csv', 'report.html', 'report.ipynb',
+    'report.json', 'report.part', 'runs', 'verdict.csv'}
 
 def _identity(settings):
     "What makes it the same study, whatever the number of replicates"
@@ -155,7 +156,7 @@ def run_pending(study, runs, out, workers, threads, limit=None, mix=False, elsew
     for run in pending:
         part = out/'runs'/f'{run.name}.part'
         jobs.append((study.notebook, part, run.parameters | dict(replicate=run.replicate, out=str(part)) | shared))
-    with progress(study.name, len(runs), len(finished)) as advance:
+    with watched(out, len(runs), len(finished)) as advance:
         def done(job, code, seconds):
             why = _finish(job[1], code, made_with)
             if why: failed.append(why)
@@ -180,10 +181,10 @@ def _threads_begun(out, runs):
 
 def run_study(study, out, workers=None, command='', limit=None, mix=False, agreed=None, cluster=None):
     """Run what is not finished of `study` in folder `out`, then write ledger, verdict and report; the report's path.
-    `limit` and `mix` as of `run_pending`; `agreed(study, data, runs left, out, workers)` is asked before the first run,
-    None if it says no; `cluster`: 'local', an address, a file, a Dask Client, or a `Cluster`. Errors of the study, its
-    data or `out` are raised before anything is written; RunFailed (StudyError if the fault is the user's) after all
-    other runs ended"""
+    `limit` and `mix` as of `run_pending`; `agreed(study, data, runs left, out, workers)` is asked before the first run
+    and gives a `Forecast`, or None if it says no; `cluster`: 'local', an address, a file, a Dask Client, or a
+    `Cluster`. Errors of the study, its data or `out` are raised before anything is written; RunFailed (StudyError if
+    the fault is the user's) after all other runs ended"""
     out = Path(out).resolve()
     if workers is not None and workers < 1: raise StudyError(f'workers must be at least 1; found {workers}')
     with opened(cluster) as there:
@@ -193,8 +194,10 @@ def run_study(study, out, workers=None, command='', limit=None, mix=False, agree
         settings = study_settings(study, runs, command, at_once, max(1, cores() // at_once))
         check_folder(out, settings)
         left = unfinished(runs, out)
-        if agreed and not agreed(study, loaded, left, out, at_once): return None
+        forecast = agreed(study, loaded, left, out, at_once) if agreed else Forecast()
+        if not forecast: return None
         out.mkdir(parents=True, exist_ok=True)
+        path = None
         with alone_in(out):
             elsewhere = Workers(there) if there and left else None
             if elsewhere: settings |= elsewhere.told
@@ -202,7 +205,11 @@ def run_study(study, out, workers=None, command='', limit=None, mix=False, agree
             threads = settings['threads'] = begun or settings['threads']
             text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
             write(out/'study.yaml', lambda path: path.write_text(text, encoding='utf-8'))
+            begin(out, 'runs', at_once, forecast if forecast.run else None)
             failed = run_pending(study, runs, out, workers if there else at_once, threads, limit, mix, elsewhere)
-            path = write_report(out) if len(failed) < len(runs) else None
+            if len(failed) < len(runs):
+                begin(out, 'report', at_once)
+                path = write_report(out)
+                begin(out, 'finished', at_once)
     if failed: raise_failures(failed, len(runs))
     return path

@@ -22,8 +22,10 @@ from ..plots.claims import claims_figure, factor_figure
 from ..plots.race import race_figure
 from ..plots.why_not import budget_figure, chain_figure
 from .file import without_folders
+from .first_screen import Report
 from .kept import group_intervals
-from .report import Report, interval, plural, quiet, say, table, unbroken, verdict_cell, whole
+from .look import interval, plural, quiet, say, show_figure, table, unbroken, whole
+from .report import verdict_cell
 from ..verdicts.race import Choice, race_sentences
 from ..verdicts.claims import check_claims, factor_table, pool_uses
 from ..verdicts.why_not import (
@@ -40,11 +42,11 @@ def race(self: Report):
     course = read_table(path)
     say('## The race\n\nEvery candidate, on validation, until the worse half of its family had to leave; '
         'then the trial of the winners, on replicates that took no part in the race. Only the trial is a measurement.')
-    display(race_figure(course, self.verdict, chosen, self.metric, self.main, self.baseline))
+    show_figure(race_figure(course, self.verdict, chosen, self.metric, self.main, self.baseline))
     say(' '.join(race_sentences(course, Choice(**chosen))))
     last = course.groupby('arm').tail(1).sort_values(['rung', 'difference'], ascending=False)
     roles = {arm: role for role, arm in chosen.items()}
-    lines = [[unbroken(v.arm), v.family, f'{v.difference:+.3f}', v.n, v.rung, roles.get(v.arm, '')]
+    lines = [[unbroken(v.arm), v.family, f'{v.difference:+z.3f}', v.n, v.rung, roles.get(v.arm, '')]
              for v in last.itertuples()]
     columns = ['candidate', 'family', 'difference on validation', 'replicates', 'last rung', 'chosen as']
     table(pd.DataFrame(lines, columns=columns))
@@ -61,7 +63,7 @@ def claim_figures(self: Report):
     say(text)
     def at(point):
         checked = check_claims(point.rows, self.claims, self.metric, self.baseline, self.margin)
-        display(claims_figure(checked, metric_name(self.metric), self.margin))
+        show_figure(claims_figure(checked, metric_name(self.metric), self.margin))
     self.each_point(at)
 
 @patch
@@ -73,7 +75,7 @@ def label_curves(self: Report):
         f'{self.baseline} score as much?')
     rest = [name for name in self.grid if name != by]
     for rows in [rows for _, rows in self.ledger.groupby(rest, sort=False)] if rest else [self.ledger]:
-        display(plots.label_plot(rows, by, self.metric, self.main, self.baseline))
+        show_figure(plots.label_plot(rows, by, self.metric, self.main, self.baseline))
         worth = label_efficiency(rows, by, self.metric, self.main, self.baseline)
         worth = worth[~worth.arm.map(is_control) & (worth.arm != self.baseline)]
         say('\n'.join(f'- {label_sentence(row)}' for row in worth.itertuples()))
@@ -89,13 +91,13 @@ def doses(self: Report):
     if not plots.dosed(self.verdict[~chosen]).arm.map(is_control).all():
         say('## Dose and response\n\nThe arms that were run at several amounts: do more extra images do more?')
         others = lambda v: v[~v.arm.isin(arms)]
-        self.each_point(lambda point: display(plots.dose_response(others(point.verdict), self.metric, **shown)))
+        self.each_point(lambda point: show_figure(plots.dose_response(others(point.verdict), self.metric, **shown)))
     if len(plots.dosed(self.verdict[chosen])):
         say('## Selection\n\nThe rules by which samples were chosen, and the share they kept: '
             'is it worth being strict? *random* is no choice at all. Each share kept is also an amount added.')
         shown['candidates'] = self.settings['parameters'].get('candidates')
         of_rules = lambda v: v[v.arm.isin(arms)]
-        self.each_point(lambda point: display(plots.dose_response(of_rules(point.verdict), self.metric, **shown)))
+        self.each_point(lambda point: show_figure(plots.dose_response(of_rules(point.verdict), self.metric, **shown)))
 
 @patch
 def pool_table(self: Report):
@@ -119,7 +121,7 @@ def factor_figures(self: Report):
         f'The rule, the partner and the BatchNorm of every mixing arm, against {self.baseline}.')
     def at(point):
         factors = factor_table(point.verdict, self.metric, self.main)
-        display(factor_figure(factors, metric_name(self.metric), self.margin))
+        show_figure(factor_figure(factors, metric_name(self.metric), self.margin))
     self.each_point(at)
 
 # %% ../../nbs/library/study/11_sections.ipynb #c016
@@ -130,7 +132,7 @@ def validation_against_test(self: Report):
     say('## Validation against test\n\nOne small mark per replicate. On the diagonal, validation keeps its promise; '
         'below it, the classifier is worse on images it has never seen than validation says.')
     unseen = [split for split in self.splits if split != 'val']
-    self.each_point(lambda point: display(*[plots.val_vs_test(point.rows, self.metric, split) for split in unseen]))
+    self.each_point(lambda point: show_figure(*[plots.val_vs_test(point.rows, self.metric, split) for split in unseen]))
 
 @patch
 def difference_figures(self: Report):
@@ -138,7 +140,7 @@ def difference_figures(self: Report):
     if not self.compared: return
     say(f'## Differences to {self.baseline}\n\nMean difference and its interval over replicates. '
         f'The grey band is the margin of ±{self.margin:g}, within which a difference does not matter.')
-    self.each_point(lambda point: display(plots.differences(point.verdict, self.metric, margin=self.margin)))
+    self.each_point(lambda point: show_figure(plots.differences(point.verdict, self.metric, margin=self.margin)))
 
 @patch
 def gap_figures(self: Report):
@@ -146,7 +148,7 @@ def gap_figures(self: Report):
     if not self.compared or self.crowded or not {'val', 'test'} <= set(self.splits): return
     say('## The gap\n\nHow much better validation looks than test. '
         'A training regime that only helps validation widens it.')
-    self.each_point(lambda point: display(plots.gap_plot(point.rows, self.metric, self.baseline, self.margin)))
+    self.each_point(lambda point: show_figure(plots.gap_plot(point.rows, self.metric, self.baseline, self.margin)))
 
 # %% ../../nbs/library/study/11_sections.ipynb #c018c
 @patch
@@ -156,10 +158,10 @@ def other_test_images(self: Report):
     except SynaugError: return
     if intervals is None: return
     grouped, several = intervals.grouped.all(), intervals.groups.min()
-    unit, whose = ('groups', 'patients') if grouped else ('images', 'images')
+    unit = self.group_word() if grouped else 'images'
     what = f'The {several} {self.main} images, which come without groups,'
-    if grouped: what = f'The {several} groups of {self.main} images (patients, slides, plates, ...)'
-    say(f'## If other {whose} had been in the test set\n\nThe verdicts above hold for the test images at hand. '
+    if grouped: what = f'The {several} {unit} of {self.main} images'
+    say(f'## If other {unit} had been in the test set\n\nThe verdicts above hold for the test images at hand. '
         f'{what} are drawn anew as well here, together with the replicates, '
         f'and {metric_name(self.metric)} is taken again on every draw. '
         f'A difference whose second interval includes 0 may be a matter of these {unit}.')
@@ -169,7 +171,7 @@ def other_test_images(self: Report):
         here = found[(found.metric == self.metric) & (found.split == self.main)].set_index('arm')
         shown = lambda v: unbroken(interval(v.low, v.high))
         arms = [arm for arm in here.index if arm in wide.index]
-        lines = [[arm, f'{wide.difference[arm]:+.3f}', shown(here.loc[arm]), shown(wide.loc[arm])] for arm in arms]
+        lines = [[arm, f'{wide.difference[arm]:+z.3f}', shown(here.loc[arm]), shown(wide.loc[arm])] for arm in arms]
         columns = ['arm', f'difference on {self.main}', f'these {unit}', f'other {unit} too']
         table(pd.DataFrame(lines, columns=columns))
     self.each_point(at)
@@ -186,7 +188,7 @@ def exchange_rates(self: Report):
         worth = self.rates[point.heading]
         if worth is None: return
         say('\n'.join(f'- {exchange_sentence(row)}' for row in worth.itertuples()))
-        display(plots.exchange_plot(point.rows, self.metric, self.main, self.baseline))
+        show_figure(plots.exchange_plot(point.rows, self.metric, self.main, self.baseline))
     self.each_point(at)
 
 @patch
@@ -194,13 +196,13 @@ def class_by_class(self: Report):
     "F1 of every class, and beside its frequency"
     if not self.compared or not self.ledger.metric.str.startswith('f1:').any(): return
     say(f'## Class by class\n\nF1 on {self.main}. Which classes gain, which lose?')
-    effects = lambda point: display(plots.class_effects(point.rows, self.main, baseline=self.baseline))
+    effects = lambda point: show_figure(plots.class_effects(point.rows, self.main, baseline=self.baseline))
     if not self.crowded: self.each_point(effects)
     kept = (read_predictions(self.folder/'runs'/name) for name in self.settings['runs'])
     first = next((p for p in kept if p and self.main in p.labels), None)
     if first is None: return
     frequency = dict(zip(first.classes, (first.labels[self.main] >= .5).mean(0)))
-    self.each_point(lambda point: display(plots.frequency_plot(point.rows, frequency, self.main, self.baseline)))
+    self.each_point(lambda point: show_figure(plots.frequency_plot(point.rows, frequency, self.main, self.baseline)))
 
 # %% ../../nbs/library/study/11_sections.ipynb #c024
 def audit_number(audit, v):
@@ -218,7 +220,7 @@ def audit_page(rows):
         lines.append([v.audit, unbroken(f'{samples}{spread}'), real, chance, v.reading])
     if lines: table(pd.DataFrame(lines, columns=['', 'samples', 'real', 'chance', 'in words']))
     for sentence in not_measured(rows): say(sentence)
-    if lines: display(audit_figure(rows))
+    if lines: show_figure(audit_figure(rows))
 
 # %% ../../nbs/library/study/11_sections.ipynb #c024d
 @patch
@@ -282,7 +284,7 @@ def _chain_at(self: Report, point, arm):
     say(f'Asked of {arm}:\n\n' + '\n'.join(f'- {sentence}' for sentence in sentences))
     apart = taken_apart(rows, arm, baseline=self.baseline, **judged)
     if {'confused', 'examined'} & set(apart.what):
-        display(chain_figure(apart, self.metric, self.baseline, self.margin))
+        show_figure(chain_figure(apart, self.metric, self.baseline, self.margin))
 
 # %% ../../nbs/library/study/11_sections.ipynb #c026d
 @patch
@@ -299,7 +301,7 @@ def budget_curves(self: Report):
     for rows in [rows for _, rows in self.everything.groupby(rest, sort=False)] if rest else [self.everything]:
         say(budget_sentence(rows, by, arm, split=self.main, **judged))
         curve = budget_gains(rows, by, arm, split=self.main, **judged)
-        display(budget_figure(curve, by, arm, margin=self.margin, **judged))
+        show_figure(budget_figure(curve, by, arm, margin=self.margin, **judged))
 
 # %% ../../nbs/library/study/11_sections.ipynb #c028
 @patch

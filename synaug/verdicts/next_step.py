@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_arm', 'is_step', 'step_words', 'needs', 'confirmed', 'rival', 'twin', 'convergence', 'steps', 'not_tried',
-           'not_tried_sentence', 'cost_words', 'step_sentence', 'step_sentences']
+           'not_tried_sentence', 'cost_words', 'step_sentence', 'step_sentences', 'plain_steps']
 
 # %% ../../nbs/library/verdicts/06_next_step.ipynb #c002
 import numpy as np
@@ -315,3 +315,24 @@ def step_sentences(table, arms=(), baseline='real', margin=.02, rate=100, alpha=
     if trained and trained not in sentences: sentences.append(trained)
     if not len(helps): sentences += _unable(table, alpha)
     return [*sentences, *untried]
+
+# %% ../../nbs/library/verdicts/06_next_step.ipynb #d6b860ad
+def _plain_cost(step, rate):
+    "What a step costs, for everybody; '' for nothing beyond computing time"
+    if 'labels' in needs(step.arm): return '' if np.isnan(step.hours) else f'about {step.hours:.1f} hours of labelling'
+    if step.arm == 'longer': return 'twice the computing time'
+    return 'no labelling'
+
+def plain_steps(table, most=3, rate=100):
+    """What to do next in plain words, at most so many (what is done, what it gained, what it costs), of one point of a
+    table from `steps`: what is shown to help, or else what seems to; the best of each kind first"""
+    helps = table[table.verdict == 'helps']
+    seem = table[(table.verdict != 'helps') & (table.low > 0)]
+    shown, gains = (helps, 'gained') if len(helps) else (seem, 'may gain')
+    first = _one_a_kind(shown)
+    rest = [step for step in shown.itertuples() if step.arm not in {one.arm for one in first}]
+    found = []
+    for step in [*first, *rest][:most]:
+        done = step_words(step.arm, step.to_label, step.per_class)
+        found.append((done[0].upper() + done[1:], f'{gains} {step.difference:.3f}', _plain_cost(step, rate)))
+    return found

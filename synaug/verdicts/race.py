@@ -120,7 +120,7 @@ def choose(table):
 
 def _place(table, arm):
     last = table[table.arm == arm].iloc[-1]
-    return f'{arm} ({last.difference:+.3f} on validation, {counted(int(last.n), "replicate")})'
+    return f'{arm} ({last.difference:+z.3f} on validation, {counted(int(last.n), "replicate")})'
 
 def race_sentences(table, choice):
     "How a race ended, in plain English; validation scores of winners are flattering, and the sentences say so"

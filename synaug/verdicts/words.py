@@ -40,8 +40,8 @@ def counted(n, thing):
 def _arm_sentence(v, metric, split, margin, level):
     "One row of `verdicts`"
     says = _says(margin).get(v.verdict, 'is inconclusive')
-    interval = '' if np.isnan(v.low) else f'{level:.0%} interval {v.low:+.3f} to {v.high:+.3f}, '
-    score = f'{v.difference:+.3f} {metric_name(metric)} against {v.baseline}'
+    interval = '' if np.isnan(v.low) else f'{level:.0%} interval {v.low:+z.3f} to {v.high:+z.3f}, '
+    score = f'{v.difference:+z.3f} {metric_name(metric)} against {v.baseline}'
     return f'On {split}, {v.arm} {says}: {score} ({interval}corrected p = {v.p_holm:.3f}, {counted(v.n, "replicate")}).'
 
 def listed(parts):
@@ -76,8 +76,8 @@ def _disagreements(rows, split):
         if v.arm not in val.index: continue
         there = val.loc[v.arm]
         if v.verdict == there.verdict or not {v.verdict, there.verdict} & {'helps', 'hurts'}: continue
-        yield (f'Validation and {split} disagree about {v.arm}: {there.verdict} on val ({there.difference:+.3f}), '
-               f'{v.verdict} on {split} ({v.difference:+.3f}).')
+        yield (f'Validation and {split} disagree about {v.arm}: {there.verdict} on val ({there.difference:+z.3f}), '
+               f'{v.verdict} on {split} ({v.difference:+z.3f}).')
 
 def _control_warnings(here):
     "Sentences on controls that did not do what they should"
@@ -87,9 +87,10 @@ def _control_warnings(here):
             what = 'inconclusive' if v.verdict == 'inconclusive' else 'of no help'
             yield f'Even {v.arm}, additional real images, is {what}: this study may be unable to detect a gain.'
         if kind in ('duplicate', 'noise') and v.verdict == 'helps':
-            yield f'The control {v.arm} helps too ({v.difference:+.3f}): a gain of this size needs no synthetic images.'
+            gain = f'{v.difference:+z.3f}'
+            yield f'The control {v.arm} helps too ({gain}): a gain of this size needs no synthetic images.'
         if kind in ('pseudo-labels', 'pool-pretrained') and v.verdict == 'helps':
-            yield f'The unlabelled pool helps without a generator: {v.arm} {v.difference:+.3f}.'
+            yield f'The unlabelled pool helps without a generator: {v.arm} {v.difference:+z.3f}.'
 
 def _many_sentences(here, metric, split, margin, most=4):
     "One sentence per arm, or one per verdict where there are more than `most` arms"
@@ -98,7 +99,7 @@ def _many_sentences(here, metric, split, margin, most=4):
     for found in _says(margin):
         arms = here[here.verdict == found].sort_values('difference', ascending=False)
         if not len(arms): continue
-        named = [f'{v.arm} {v.difference:+.3f}' for v in arms.itertuples()]
+        named = [f'{v.arm} {v.difference:+z.3f}' for v in arms.itertuples()]
         which = ', '.join(named) if len(named) <= most else f'from {named[0]} to {named[-1]}'
         says = _says(margin, plural=len(arms) > 1)[found]
         against = f'{metric_name(metric)} against {arms.baseline.iloc[0]}'

@@ -89,7 +89,9 @@ def exchange_sentence(row, level=.95):
     if row.low <= 0 and row.high >= row.most:
         return (f'What o{image} in real ones cannot be told: the {interval} goes from 0 to {top}, '
                 'all that the oracle measures.')
-    if row.rate <= 0: return f'O{image} no real one ({interval}: at most {top}).'
+    if row.rate <= 0:
+        least = 'less than 0.01' if row.high < .01 else f'at most {top}'
+        return f'O{image} no real one ({interval}: {least}).'
     if row.rate >= row.most: return f'O{image} at least {row.most:.2g} real ones ({interval}: from {row.low:.2f} up).'
     return f'O{image} {row.rate:.2f} real ones ({interval} {row.low:.2f} to {top}).'
 
