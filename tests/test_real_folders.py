@@ -193,6 +193,26 @@ def test_breakhis_as_it_unpacks(tmp_path):
     assert len(set.union(*groups)) == 16 == sum(map(len, groups))
 
 
+def test_the_set_once_more_within_it(tmp_path):
+    data, notes = read(write(tmp_path, *both('cells', 'cells/cells')))
+    assert data.train.classes == ('benign', 'malignant') and any('holds the classes again' in note for note in notes)
+
+
+@pytest.mark.parametrize('beside, says', [('plots', 'no class by its name'), ('predictions', 'as pool'),
+                                          ('unknown', 'read as a class like the others')])
+def test_folders_beside_classes_that_may_be_none(tmp_path, beside, says):
+    data, notes = read(write(tmp_path, 'benign', 'malignant', beside))
+    assert any(says in note for note in notes)
+    assert data.train.n_classes == 2 + (beside == 'unknown')
+
+
+@pytest.mark.parametrize('places, says', [
+    (('set1', 'set2', 'set3'), 'look like parts'), (('session_1', 'session_2'), 'look like parts'),
+    (('lung_sets/aca', 'lung_sets/n', 'gut_sets/aca2', 'gut_sets/n2'), 'are the folders gut_sets, lung_sets the')])
+def test_sets_and_sessions_are_no_classes(tmp_path, places, says):
+    with pytest.raises(SourceError, match=says): load(write(tmp_path, *places))
+
+
 def test_a_split_and_a_class_in_one_name(tmp_path):
     names = ['train_benign', 'train_malignant', 'test_benign', 'test_malignant']
     with pytest.raises(SourceError, match='name a split and a class at once'): load(write(tmp_path, *names))
@@ -270,7 +290,7 @@ def test_subtypes_are_not_patients(tmp_path):
 
 
 def test_too_few_groups_say_where_they_are_from(tmp_path):
-    with pytest.raises(LeakError, match='2 groups cannot be split.*groups are the folders.*manifest.csv'):
+    with pytest.raises(LeakError, match='2 groups cannot be split.*groups are the folders.*--group none'):
         read(write(tmp_path, *both('patient_1', 'patient_2')))
 
 
@@ -291,7 +311,9 @@ def test_dates_are_days(tmp_path):
     ('{c}/{i}.png', 'annotations/{c}/{i}.png'), ('train/{c}/{i}.png', 'train_masks/{c}/{i}.png'),
     ('{c}/img_{i}.png', '{c}/mask_{i}.png'), ('{c}/{i}.png', '{c}/{i}-seg.png'), ('{c}/{i}.tif', '{c}/{i}_label.png'),
     ('{c}/{i}.png', '{c}/ground truth/{i}.png'), ('{c}/{i}_image.png', '{c}/{i}_GT.png'),
-    ('{c}/{i}.png', '{c}/labels/{i}.png'), ('{c}/{i}.png', '{c}/{i}_overlay.png')])
+    ('{c}/{i}.png', '{c}/labels/{i}.png'), ('{c}/{i}.png', '{c}/{i}_overlay.png'),
+    ('{c}/{i}.png', '{c}/{i}_heatmap.png'), ('{c}/{i}.png', '{c}/{i}_thumb.png'), ('{c}/{i}.png', '{c}/{i}Mask.png'),
+    ('{c}/images/{i}.png', '{c}/lung masks/{i}.png'), ('{c}/{i}.png', '{c}/thumbnails/{i}.png')])
 def test_masks_are_no_images(tmp_path, image, mask):
     names = [name.format(c=c, i=i) for c in ('Sick', 'Well') for i in range(12) for name in (image, mask)]
     data, notes = read(write(tmp_path, *names))
@@ -304,7 +326,9 @@ def test_masks_are_no_images(tmp_path, image, mask):
     ('{c}/{i}_{w}.tif', ['ch00', 'ch01']), ('{c}/{i}_{w}.tif', ['DAPI', 'GFP']), ('{c}/{w}-{i}.tif', ['C1', 'C2']),
     ('{c}/well{i}-{w}.tif', ['ch1', 'ch2', 'ch3', 'ch4']), ('{c}/{w}/{i}.tif', ['DAPI', 'FITC']),
     ('{w}/{c}/{i}.tif', ['Cy5', 'DAPI']), ('train/{c}/{i}_{w}.jpg', ['red', 'green', 'blue', 'yellow']),
-    ('{c}/r01c{i}f01p01-{w}sk1fk1fl1.tif', ['ch1', 'ch2'])])
+    ('{c}/r01c{i}f01p01-{w}sk1fk1fl1.tif', ['ch1', 'ch2']), ('{c}/cell{i}_{w}.png', ['R', 'G', 'B']),
+    ('{c}/cell{i}_{w}.tif', ['405nm', '561nm']), ('{c}/B - {i}(fld 1 wv {w}).tif', ['DAPI - DAPI', 'FITC - FITC']),
+    ('{c}/A_B{i}_T0001F001L01A01Z01{w}.tif', ['C01', 'C02']), ('{c}/xy{i}{w}.tif', ['c1', 'c2', 'c3'])])
 def test_files_of_channels_are_joined(tmp_path, name, channels):
     names = [name.format(c=c, i=i, w=w) for c in ('DMSO', 'taxol') for i in range(10, 22) for w in channels]
     data, notes = read(write(tmp_path, *names))
@@ -325,6 +349,34 @@ def test_the_joined_channels_are_those_of_one_image(tmp_path):
     for s in data.splits().values():
         assert (s.images[..., 1].astype(int) - s.images[..., 0] == 10).all()
         assert ((s.images[:, 0, 0, 0] > 100) == (s.labels[:, 1] == 1)).all()
+
+
+def test_a_letter_at_the_end_of_a_word_is_no_channel(tmp_path):
+    data, notes = read(write(tmp_path, *(f'{c}/{c}{i}.png' for c in ('infected', 'treated') for i in range(9))))
+    assert sum(sizes(data).values()) == 18 and data.train.n_channels == 1 and notes == []
+
+
+@pytest.mark.parametrize('endings', [('left', 'right'), ('z0', 'z1', 'z2'), ('405', '561'), ('CC', 'MLO')])
+def test_names_that_begin_alike_are_groups(tmp_path, endings):
+    names = [f'{c}/case{i}_{e}.png' for c in ('Sick', 'Well') for i in range(8) for e in endings]
+    data, notes = read(write(tmp_path, *names))
+    assert 'names differ only in' in notes[0] and sum(sizes(data).values()) == 16*len(endings)
+    assert sum(len(set(s.groups)) for s in data.splits().values()) == 16
+    assert read(tmp_path, group_column='none')[0].train.groups is None
+
+
+def test_patients_in_file_names(tmp_path):
+    names = [f'{c}/patient{100*k + i}_{j}.png' for k, c in enumerate('ab') for i in range(5) for j in range(1 + i % 3)]
+    data, notes = read(write(tmp_path, *names))
+    assert len(notes) == 1 and 'such as patient' in notes[0]
+    assert sum(len(set(s.groups)) for s in data.splits().values()) == 10
+
+
+def test_names_in_several_given_splits_are_said_and_not_used(tmp_path):
+    of_split = dict(train='left', test='right').items()
+    names = [f'{s}/{c}/{i}{c}_{eye}.png' for c in 'ab' for i in range(6) for s, eye in of_split]
+    data, notes = read(write(tmp_path, *names))
+    assert data.train.groups is None and any('lie in several splits, and are not used' in note for note in notes)
 
 
 def test_a_missing_channel_is_refused(tmp_path):

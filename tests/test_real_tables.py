@@ -176,6 +176,54 @@ def test_known_sets(tmp_path, make, per_class, n_groups, says, given):
     assert d.train.task == ('multi-label' if make is nih else 'multi-class')
 
 
+def padufes(folder):
+    pictures(folder, [f'images/PAT_{i}.png' for i in range(30)])
+    rows = [dict(patient_id=f'PAT_{i // 3}', smoke=str(i % 2 == 0), drink=str(i % 2 == 1),
+                 diagnostic=('NEV', 'BCC')[i % 2], img_id=f'PAT_{i}.png') for i in range(30)]
+    return table(folder/'metadata.csv', rows)
+
+
+def test_a_label_column_by_name_comes_before_columns_of_true_and_false(tmp_path):
+    d, notes = told(padufes(tmp_path))
+    assert counts(d) == dict(BCC=15, NEV=15) and 'label = diagnostic, group = patient_id' in notes
+
+
+def test_the_table_of_most_images_counts(tmp_path):
+    nih(tmp_path)
+    table(tmp_path/'BBox_List_2017.csv', [{'Image Index': '00000001_000.png', 'Finding Label': 'Mass', 'x': 1, 'y': 2}])
+    (tmp_path/'test_list.txt').write_text('00000001_000.png\n')
+    d, notes = told(tmp_path)
+    assert counts(d) == dict(Edema=20, Mass=20) and 'test_list.txt list images' in notes
+
+
+def test_folds_of_breakhis_say_the_split(tmp_path):
+    names = pictures(tmp_path, [f'{c}/{c}-14-{i}.png' for c in CLASSES for i in range(15)])
+    rows = [dict(mag=40, grp=('train', 'train', 'test')[i % 3], filename=n) for i, n in enumerate(names)]
+    table(tmp_path/'Folds.csv', rows)
+    d, notes = told(tmp_path)
+    assert 'split = grp' in notes and len(d.test) == 10 and counts(d) == dict(benign=15, malignant=15)
+
+
+def test_json_lines_of_hugging_face(tmp_path):
+    names = pictures(tmp_path, [f'train/{i}.png' for i in range(30)])
+    lines = [f'{{"file_name": "{i}.png", "label": "{CLASSES[i % 2]}"}}\n' for i in range(len(names))]
+    (tmp_path/'train'/'metadata.jsonl').write_text(''.join(lines))
+    assert counts(told(tmp_path)[0]) == dict(benign=15, malignant=15)
+
+
+def test_ids_whose_zeros_a_spreadsheet_dropped(tmp_path):
+    pictures(tmp_path, [f'{i:04}.png' for i in range(30)])
+    d, notes = told(table(tmp_path/'labels.csv', [dict(id=i, label=CLASSES[i % 2]) for i in range(30)]))
+    assert counts(d) == dict(benign=15, malignant=15) and '0000.png' in notes
+
+
+def test_all_missing_files_are_counted(thirty):
+    folder, rows = thirty
+    gone = [dict(path=f'gone{i}.png', label='benign') for i in range(5)]
+    file = table(folder/'labels.csv', [*rows, *gone])
+    with pytest.raises(SourceError, match='line 32.*gone0.png.*5 of 35 rows'): load(file)
+
+
 def chexpert(folder, uncertain):
     rows = []
     for split, n in dict(train=40, valid=12).items():
@@ -255,7 +303,9 @@ def test_single_cells_of_the_protein_atlas(tmp_path, given):
 # Groups and splits
 
 @pytest.mark.parametrize('column', ['patient_id', 'PatientID', 'Patient ID', 'subject', 'donor_no', 'lesion_id',
-                                    'slide', 'WSI_name', 'plate', 'Well', 'case_id', 'group', 'mouse', 'scan_date'])
+                                    'slide', 'WSI_name', 'plate', 'Well', 'case_id', 'group', 'mouse', 'scan_date',
+                                    'anon_patient_id', 'Metadata_Plate', 'Patienten-ID', 'sample_id', 'source_image',
+                                    'bcr_patient_barcode'])
 def test_group_columns_are_used_and_said(thirty, column):
     folder, rows = thirty
     d, notes = told(table(folder/'labels.csv', [row | {column: f'P{i // 3}'} for i, row in enumerate(rows)]))
@@ -275,10 +325,26 @@ def test_the_widest_group_counts(thirty):
     assert told(file, group_column='none')[0].train.groups is None
 
 
-def test_a_faint_group_is_pointed_at(thirty):
+@pytest.mark.parametrize('column', ['hospital', 'embryo', 'visit', 'rad_id', 'my column'])
+def test_a_faint_group_is_pointed_at(thirty, column):
     folder, rows = thirty
-    d, notes = told(table(folder/'labels.csv', [row | dict(hospital=f'H{i % 4}') for i, row in enumerate(rows)]))
-    assert d.train.groups is None and 'hospital may be a group, and is not used: --group hospital' in notes
+    d, notes = told(table(folder/'labels.csv', [row | {column: f'H{i % 4}'} for i, row in enumerate(rows)]))
+    option = "'my column'" if ' ' in column else column
+    assert d.train.groups is None and f'{column} may be a group, and is not used: --group {option}' in notes
+
+
+def test_measurements_are_no_groups(thirty):
+    folder, rows = thirty
+    more = [row | dict(age=40 + i % 9, sex='fm'[i % 2], lesion_type='abc'[i % 3]) for i, row in enumerate(rows)]
+    assert 'may be' not in told(table(folder/'labels.csv', more))[1]
+
+
+def test_file_names_that_begin_alike_are_groups(tmp_path):
+    names = pictures(tmp_path, [f'{i}_{eye}.png' for i in range(15) for eye in ('left', 'right')])
+    file = table(tmp_path/'labels.csv', [dict(path=n, label=CLASSES[i % 2]) for i, n in enumerate(names)])
+    d, notes = told(file)
+    assert len(groups(d)) == 15 and 'names differ only in left, right' in notes
+    assert told(file, group_column='none')[0].train.groups is None
 
 
 def test_two_patients_are_too_few(thirty):
@@ -310,6 +376,10 @@ def test_patients_in_folders(tmp_path):
     ('kfold', ['0', '0', '1'], dict(train=18, val=2, test=10)),
     ('is_valid', ['False', 'False', 'True'], dict(train=16, val=10, test=4)),
     ('is_test', ['0', '0', '1'], dict(train=18, val=2, test=10)),
+    ('test', ['0', '0', '1'], dict(train=18, val=2, test=10)),
+    ('grp', ['train', 'val', 'test'], dict(train=10, val=10, test=10)),
+    ('type', ['train', 'val', 'test'], dict(train=10, val=10, test=10)),
+    ('cohort', ['internal', 'internal', 'external'], dict(train=18, val=2, test=10)),
     ('phase', ['I', 'II', 'III'], dict(train=21, val=3, test=6)),
     ('split', ['train', 'dev', 'scanner'], None)])
 def test_split_columns_are_used_and_said(thirty, column, cells, expected):
@@ -317,7 +387,7 @@ def test_split_columns_are_used_and_said(thirty, column, cells, expected):
     d, notes = told(table(folder/'labels.csv', [row | {column: cells[i // 2 % 3]} for i, row in enumerate(rows)]))
     found = sizes(d)
     if expected is None: assert found.pop('scanner') == 10 and found['val'] == 10
-    elif sum(found.values()) == 30 and column in ('is_valid', 'phase', 'kfold', 'is_test'):
+    elif sum(found.values()) == 30 and column in ('is_valid', 'phase', 'kfold', 'is_test', 'test', 'cohort'):
         assert abs(found['train'] - expected['train']) <= 1 and found['test'] in (expected['test'], 5, 6, 4)
     else: assert found == expected
     used = 'I' not in cells
@@ -403,6 +473,13 @@ def labelled(folder, *labels, **more):
     (('0 5', '0', '5'), {'0': 20, '5': 20}, "joined by ' '"),
     (('[0, 5]', '[0]', '[5]'), {'0': 20, '5': 20}, 'lists'),
     (('0', '0.0', '1.0'), {'0': 20, '1': 10}, ''),
+    (('[1, 0, 0]', '[0, 1, 0]', '[0, 0, 1]'), {'0': 10, '1': 10, '2': 10}, 'lists of 0 and 1'),
+    (('[1, 0, 1]', '[0, 1, 0]', '[0, 0, 1]'), {'0': 10, '1': 10, '2': 20}, 'lists of 0 and 1'),
+    (('01', '1', '2'), {'1': 20, '2': 10}, 'without leading zeros'),
+    (('-1', '1'), {'-1': 15, '1': 15}, ''),
+    (('o\u0308l', '\u00f6l', 'x'), {'\u00f6l': 20, 'x': 10}, ''),
+    (('cat and dog', 'cat', 'dog'), dict(cat=20, dog=20), "joined by ' and '"),
+    (('a', 'b', 'unknown'), dict(a=10, b=10, unknown=10), 'unknown is a class like the others'),
     (('Carcinoma, NOS', 'Adenoma, NOS'), {'Carcinoma, NOS': 15, 'Adenoma, NOS': 15}, 'hold a comma stay whole'),
     (('Benign', 'benign', 'benign', 'bad'), dict(bad=7, benign=23), 'Benign and benign are one class, benign'),
     (('lung cancer', 'Lung_Cancer', 'normal'), {'Lung_Cancer': 20, 'normal': 10}, 'are one class'),
@@ -415,7 +492,7 @@ def test_label_text(tmp_path, labels, per_class, says):
     assert d.train.task == ('multi-label' if sum(per_class.values()) > 30 or '[]' in labels else 'multi-class')
 
 
-@pytest.mark.parametrize('text', ['nan', 'NaN', 'NA', 'N/A', 'None', 'null', '<NA>', ''])
+@pytest.mark.parametrize('text', ['nan', 'NaN', 'NA', 'N/A', 'None', 'null', '<NA>', '?', '-', 'unlabelled', ''])
 def test_a_missing_label_is_no_class(tmp_path, text):
     file = labelled(tmp_path, 'a', 'b', text)
     with pytest.raises(LabelError, match='line 4'): load(file)
