@@ -272,8 +272,8 @@ def confirm(folder, choice, shifts=()):
 def run_search(search, out, workers=None, command='', say=print, timing=True, limit=None, mix=False,
                cluster=None):
     """Race the candidates, judge the winners on fresh replicates, and write ledger, verdict and report into the folder
-    `out`; the report's path. What is wrong with search, data or `out` is raised before anything is written. `cluster` as
-    of `run_study`"""
+    `out`; the report's path. What is wrong with search, data or `out` is raised before anything is written. `cluster`
+    as of `run_study`"""
     out = Path(out).resolve()
     if workers is not None and workers < 1: raise StudyError(f'workers must be at least 1; found {workers}')
     with opened(cluster) as there:
