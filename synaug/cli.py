@@ -208,7 +208,8 @@ def _took(seconds):
 
 # %% ../nbs/library/90_cli.ipynb #69f94687
 _Studies = typer.Argument(
-    metavar='STUDY...', help='A study file, or a shipped study (see: synaug studies); several are run one after another.')
+    metavar='STUDY...',
+    help='A study file, or the name of a shipped study (see: synaug studies); of several, one after another.')
 _Settings = typer.Option(
     '-p', metavar='NAME=VALUE', help='A parameter of the notebook, such as -p labels_per_class=20; may be repeated.')
 _Replicates = typer.Option(

@@ -95,8 +95,8 @@ def _put_aside(path, holder):
     aside.unlink(missing_ok=True)
 
 def _wait_for(path, wait, stale):
-    """Return when the lock file `path` may be free. TimeoutError if its holder lives and we do not `wait`, after as
-    long a look as that takes"""
+    """Return when the lock file `path` may be free. TimeoutError if its holder lives and we do not `wait`, after a look
+    as long as that takes"""
     first, since = _holder(path), time.monotonic()
     while True:
         holder, touched = _holder(path)

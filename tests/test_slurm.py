@@ -60,8 +60,8 @@ class Slurm:
         key = at/'munge.key'
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
-        kinds = ('key-file', 'key'), ('socket', 'socket'), ('pid-file', 'pid'), ('log-file', 'log'), ('seed-file', 'seed')
-        files = [f'--{what}={at}/munge.{ending}' for what, ending in kinds]
+        endings = {'key-file': 'key', 'socket': 'socket', 'pid-file': 'pid', 'log-file': 'log', 'seed-file': 'seed'}
+        files = [f'--{what}={at}/munge.{ending}' for what, ending in endings.items()]
         self.start('munged', '--foreground', '--force', '--num-threads=1', *files)
         wait_until((at/'munge.socket').exists)
         self.start('slurmctld', '-D', '-c')
@@ -102,7 +102,8 @@ def test_a_study_in_jobs_of_slurm(slurm, tmp_path):
     (tmp_path/'fake.yaml').write_text('notebook: fake.ipynb\ntitle: A made-up study\nreplicates: 3\n')
     file = yaml.safe_load((shipped('clusters')/'slurm-gpu.yaml').read_text())
     here = dict(cores=1, memory='1GB', walltime='00:30:00', python=sys.executable)
-    file['jobqueue']['slurm'] |= here | {f'{what}-directory': str(tmp_path/what) for what in ('log', 'local')}
+    folders = {f'{of}-directory': str(tmp_path/of) for of in ('log', 'local')}
+    file['jobqueue']['slurm'] |= here | folders
     file['jobs'] = [0, 2]
     (tmp_path/'gpu.yaml').write_text(yaml.safe_dump(file))
     hold = tmp_path/'hold'

@@ -141,9 +141,9 @@ def unfinished(runs, out):
     return [run for run in runs if read_rows(out/'runs'/run.name) is None]
 
 def run_pending(study, runs, out, workers, threads, limit=None, mix=False, elsewhere=None):
-    """Execute the runs that have no rows yet, here or by the `Workers` of a cluster;
-    [(folder, exception name, message)] of those that failed, also for taking more than `limit` seconds. StudyError if finished ones were made with other
-    versions, unless they may `mix`"""
+    """Execute the runs that have no rows yet, here or by the `Workers` of a cluster: of those that failed, a list of
+    (folder, exception name, message), also for taking more than `limit` seconds. StudyError if finished ones were made
+    with other versions, unless they may `mix`"""
     pending = unfinished(runs, out)
     versions = elsewhere.versions if elsewhere else version_facts()
     made_with, waiting = versions | dict(threads=threads), {run.name for run in pending}
