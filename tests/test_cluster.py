@@ -60,7 +60,7 @@ def test_a_study_begun_here_ends_on_a_cluster_with_the_same_rows(folder, monkeyp
     run_study(study, folder/'here', workers=1)
     run_study(one, folder/'both', workers=1)
     begun = rows_of(folder/'both')
-    with LocalCluster(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=':0') as local:
+    with LocalCluster(n_workers=1, threads_per_worker=2, memory_limit=0, dashboard_address=':0') as local:
         with Client(local) as client: run_study(study, folder/'both', cluster=client)
     assert begun.items() <= rows_of(folder/'both').items()
     assert_frame_equal(rows(folder/'both'), rows(folder/'here'))

@@ -75,9 +75,10 @@ def _versions():
     code_version.cache_clear()
     return version_facts() | dict(code=code_version())
 
-def worker_facts(dask_worker):
-    "What a worker is: versions, machine, threads, GPUs"
-    state = dask_worker.state
+def worker_facts():
+    "What the worker of this task is: versions, machine, threads, GPUs"
+    from distributed import get_worker
+    state = get_worker().state
     gpus = state.total_resources.get('GPU', 0)
     return dict(versions=_versions(), machine=machine_facts(), threads=state.nthreads, gpus=gpus)
 
@@ -234,18 +235,14 @@ class Cluster:
         self.opened.callback(client.close, timeout=2)
         return client
 
-    def workers(self):
-        "The facts of all workers there are, once one is there. StudyError if they cannot do the same"
+    def a_worker(self):
+        "The facts of a worker, once one is there. StudyError if it has another synaug, or none"
         if not self.client.nthreads(): print(f'waiting for a worker of {self.where}', flush=True)
-        try: self.client.submit(int, pure=False).result()       # jobs are asked for where there is work
+        try: facts = self.client.submit(worker_facts, pure=False).result()      # jobs are asked for where there is work
         except CancelledError: raise RunFailed(_GONE) from None
-        found = self.client.run(worker_facts, on_error='return')
-        for address, facts in found.items():
-            if not isinstance(facts, Exception): continue
-            raise StudyError(f'the worker {address} cannot run synaug ({type(facts).__name__}: {reason(facts)})')
-        first = next(iter(found.values()))['versions'] | dict(code=code_version())
-        for address, facts in found.items(): check_same(facts['versions'], first, address)
-        return list(found.values())
+        except ImportError as e: raise StudyError(f'a worker of {self.where} cannot run synaug ({reason(e)})') from None
+        check_same(facts['versions'], facts['versions'] | dict(code=code_version()), f'of {self.where}')
+        return facts
 
     def at_once(self):
         "How many runs at a time, about, before any job is asked for"
@@ -362,21 +359,22 @@ def _next(runs, where):
 class Workers:
     "The workers of a `Cluster` as the study's runner sees them"
     def __init__(self, cluster):
-        self.cluster, self.facts = cluster, cluster.workers()
-        first, n = self.facts[0], counted(len(self.facts), 'Dask worker')
-        self.versions = {name: version for name, version in first['versions'].items() if name != 'code'}
+        self.cluster, self.facts = cluster, cluster.a_worker()
+        gpus, there = self.facts['gpus'], cluster.client.nthreads()
+        self.versions = {name: version for name, version in self.facts['versions'].items() if name != 'code'}
+        machine, n = self.facts['machine'], counted(max(1, len(there)), 'Dask worker')
         self.told = dict(       # in study.yaml
-            workers=int(sum(facts['gpus'] or facts['threads'] for facts in self.facts)),
-            threads=int(min(facts['threads']//facts['gpus'] if facts['gpus'] else 1 for facts in self.facts)),
+            workers=max(1, int(len(there)*gpus if gpus else sum(there.values()))),
+            threads=max(1, int(self.facts['threads']//gpus)) if gpus else 1,
             versions=self.versions,
-            machine=first['machine'] | dict(cpu=f'{n}, such as {first["machine"]["cpu"]}'))
+            machine=machine | dict(cpu=f'{n}, such as {machine["cpu"]}'))
 
     def execute_all(self, jobs, workers, threads, done, limit=None):
         "As `processes.execute_all`, `workers` at a time, or None: all. RunFailed where the scheduler is gone"
         if not jobs: return
-        resources = {'GPU': 1} if any(facts['gpus'] for facts in self.facts) else None
+        resources = {'GPU': 1} if self.facts['gpus'] else None
         topic = f'synaug-{secrets.token_hex(4)}'
-        same = dict(threads=threads, limit=limit, versions=self.facts[0]['versions'], topic=topic)
+        same = dict(threads=threads, limit=limit, versions=self.facts['versions'], topic=topic)
         notebooks = {path: packed_notebook(path) for path in {job[0] for job in jobs}}
         by_name, waiting = {job[1].stem: job for job in jobs}, deque(jobs)
         runs = _Runs(self.cluster.client, topic, resources)
