@@ -12,6 +12,7 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster
 from pandas.testing import assert_frame_equal
+from synaug.study.cluster import Cluster, Workers
 from synaug.study.file import read_study
 from synaug.study.ledger import collect
 from synaug.study.runner import run_study
