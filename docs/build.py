@@ -33,7 +33,8 @@ SHORT = {               # page -> its title in the contents, where its own is a 
     'results/histology_pretraining': 'Colorectal nuclei (paper 2)',
     'results/organ_on_chip': 'Blood cells (paper 3)',
     'results/protein_localization': 'HPA cells (paper 1)',
-    'results/quick': 'Simulated cells'}
+    'results/quick': 'Simulated cells',
+    'results/your_images': '300 blood cells, all labels'}
 WINGS = 'data', 'generators', 'classifiers', 'audits', 'verdicts', 'plots', 'study'
 
 

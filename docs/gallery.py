@@ -14,7 +14,8 @@ QUESTIONS = {           # committed study -> what it asked
     'hpa_cells': 'Would they help on real cells of the Human Protein Atlas?',
     'protein_localization': 'Do Mix Loss and Mix Representation help protein localization? (Lin & Cao 2025)',
     'histology_pretraining': 'Does an unlabelled pool stretch few labels of histology? (Ni, Ye et al. 2023)',
-    'organ_on_chip': 'Do LoRA images in growing amounts have no effect? (Ivanovs et al. 2023)'}
+    'organ_on_chip': 'Do LoRA images in growing amounts have no effect? (Ivanovs et al. 2023)',
+    'your_images': 'Would they help with 300 blood cells, all of them labelled?'}
 
 
 def style():
