@@ -226,6 +226,7 @@ _Cluster = typer.Option(
     metavar='local|ADDRESS|FILE', help='Where: on this machine, at a Dask scheduler, or in jobs of a cluster file.')
 _Mix = typer.Option('--mix', help='Go on although finished runs were made with other versions; the report says so.')
 
+# %% ../nbs/library/90_cli.ipynb #176ef986
 def _seconds(limit):
     "A limit in minutes as seconds. StudyError unless it is above 0"
     if limit is None: return None
@@ -248,6 +249,7 @@ def _run_and_print(do, out):
     print_outcome(out)
     print(f'report: {report} ({_took(time.time() - began)})')
 
+# %% ../nbs/library/90_cli.ipynb #a3aa16d6
 _LONG = 30*60       # seconds, from which a study on a terminal is begun only if it is wanted
 
 def _on_terminal(): return sys.stdin.isatty() and sys.stdout.isatty()
@@ -285,6 +287,7 @@ def _places(found, out):
     if len(found) == 1 and out: return [out]
     return [(out or Path('runs'))/name for name in names]
 
+# %% ../nbs/library/90_cli.ipynb #07f67e46
 @app.command(epilog=_examples(
     'synaug run quick',
     'synaug run your-images -p source=cells.csv --out runs/cells',
@@ -380,6 +383,7 @@ def _with_replicates(command, n):
         del words[at:at+2]
     return shlex.join([*words, '--replicates', f'{n:.0f}'])
 
+# %% ../nbs/library/90_cli.ipynb #6555321f
 @app.command(epilog=_examples('synaug status runs/cells'))
 def status(folder: Annotated[Path, _Folder]):
     "Say how far a running or a stopped study is, and how long it still takes."
@@ -399,6 +403,7 @@ def open_report(folder: Annotated[Path, _Folder]):
     print(page)
     typer.launch(page.as_uri())
 
+# %% ../nbs/library/90_cli.ipynb #d1c4383b
 _Pilot = typer.Argument(metavar='DIR', help='The folder of a finished study, the pilot.')
 _Effect = typer.Option(help='The true difference to the baseline that should be found, such as 0.03.')
 _Metric = typer.Option(help='Of which score.', show_default='as the study says')

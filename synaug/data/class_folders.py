@@ -143,6 +143,7 @@ def _level(parts):
         if len(names) > 1: plain |= names
     return None, plain
 
+# %% ../../nbs/library/data/11_class_folders.ipynb #8791df86
 def add_groups(rows, source):
     """Rows `place, labels, split, group, folder` with the folders within the class folders as groups, else what several
     file names share, if there are any"""

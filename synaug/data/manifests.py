@@ -592,6 +592,7 @@ def has_class_folders(finder):
         named[classes[0]] += n
     return 1 < len(named) <= named.total()/3
 
+# %% ../../nbs/library/data/09_manifests.ipynb #48c4f4b9
 def list_manifest(path, columns=Columns()):
     """The images of a manifest, or of a folder that holds one, as `Listing`. SourceError, LabelError, LeakError: what
     is wrong, in which line, and what to do"""

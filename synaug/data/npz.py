@@ -42,6 +42,7 @@ def standard_name(key):
     rank = group_rank(''.join(part for part in parts if not is_split(part)))
     return f'{(*splits, "train")[0]}_groups' if rank is not None and rank < 100 and len(splits) < 2 else key
 
+# %% ../../nbs/library/data/07_npz.ipynb #b5bd0200
 _class_names = 'label_names', 'target_names', 'classnames', 'classes', 'labels_names', 'categories'
 
 def _by_content(names, arrays):

@@ -92,6 +92,7 @@ def _framed(names, rows, file):
     if twice: raise SourceError(f'{file}: two columns are called {twice[0]}; rename one')
     return pd.DataFrame([[cells[i] for i in kept] for cells in rows], columns=[names[i] for i in kept], dtype=str)
 
+# %% ../../nbs/library/data/08_tables.ipynb #634535f0
 def _json_lines(file, most):
     "A file of one JSON object a line, as Hugging Face has them, as text"
     rows = []

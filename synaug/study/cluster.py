@@ -204,6 +204,7 @@ def start_cluster(file, path, opened):
         raise StudyError(f'{path}: {file.make} does not start ({type(e).__name__}: {reason(e)})') from None
     return made
 
+# %% ../../nbs/library/study/15_cluster.ipynb #1268e7b0
 _GONE = 'the scheduler is gone; what had finished is kept, and the same command continues'
 
 class Cluster:

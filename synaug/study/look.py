@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['GLOSSARY', 'STYLE', 'PAGE', 'say', 'quiet', 'in_html', 'unbroken', 'interval', 'whole', 'plural', 'table', 'term',
-           'explained', 'picture', 'finding_of', 'svg_of', 'show_figure']
+           'explained', 'picture', 'finding_of', 'svg_of', 'png_of', 'show_figure']
 
 # %% ../../nbs/library/study/15_look.ipynb #ded3e58a
 import re
 import pandas as pd
+from base64 import b64encode
 from html import escape
-from io import StringIO
+from io import BytesIO, StringIO
 from IPython.display import HTML, Markdown, display
 from matplotlib import rc_context
 
@@ -126,12 +127,20 @@ def svg_of(figure):
     text = re.sub(r' (?:d|x|y|points)="[^"]*"', shorter, drawn.getvalue())
     return re.sub(r'<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>', '', text, flags=re.S).strip()
 
+def png_of(figure):
+    "A figure as bytes of a PNG, twice as fine as a screen"
+    drawn = BytesIO()
+    figure.savefig(drawn, format='png', dpi=160, bbox_inches='tight', pad_inches=.06)
+    return drawn.getvalue()
+
+_MOST = 60_000      # characters of an SVG, of some thousand marks; a picture in dots is smaller from about there
+
 def show_figure(*figures):
-    "Show charts as SVG, each with its finding for who cannot see it"
+    "Show charts as SVG, those of very many marks as PNG, each with its finding for who cannot see it"
     for figure in figures:
-        finding = finding_of(figure)
-        shown = {'image/svg+xml': svg_of(figure), 'text/plain': f'<Figure: {finding}>'}
-        display(shown, metadata={'image/svg+xml': dict(alt=finding)}, raw=True)
+        finding, kind, drawn = finding_of(figure), 'image/svg+xml', svg_of(figure)
+        if len(drawn) > _MOST: kind, drawn = 'image/png', b64encode(png_of(figure)).decode()
+        display({kind: drawn, 'text/plain': f'<Figure: {finding}>'}, metadata={kind: dict(alt=finding)}, raw=True)
 
 # %% ../../nbs/library/study/15_look.ipynb #268fe439
 _LIGHT = '''--sy-ink: #1b1f24; --sy-quiet: #57606a; --sy-line: #d5dae0; --sy-ground: #ffffff; --sy-soft: #f3f5f7;

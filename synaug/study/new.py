@@ -35,6 +35,7 @@ def starter_notebook(source, size=None, labels=20):
     kernel = dict(kernelspec=dict(name='python3', display_name='python3', language='python'))
     return nbformat.v4.new_notebook(cells=cells, metadata=kernel)
 
+# %% ../../nbs/library/study/18_new.ipynb #7d28e082
 def write_new_study(folder, data, settings, replicates=8):
     """Write `study.yaml`, `images.png` and `explore.ipynb` for a `Dataset` into `folder`, which must be new or empty;
     the `Study`. `settings`: parameters of the notebook `your_images`, its source among them. StudyError"""

@@ -141,6 +141,7 @@ def no_sign_of_life(job, patience):
     says = f'no sign of life for {patience/60:.0f} minutes: it takes no processor time; --limit MINUTES ends such runs'
     print(f'note: {Path(job[1]).stem}: {says}', file=sys.stderr, flush=True)
 
+# %% ../../nbs/library/study/07_processes.ipynb #fa229827
 @contextmanager
 def _runtime():
     "A folder for the sockets of kernels; what a process that was killed has left of its own is removed"
@@ -153,6 +154,7 @@ def _runtime():
         with lock(f'{folder}/.lock'): yield folder
     finally: shutil.rmtree(folder, ignore_errors=True)
 
+# %% ../../nbs/library/study/07_processes.ipynb #fb4a0ea6
 def execute_all(
     jobs,                       # (notebook, folder, parameters)
     workers,                    # at a time

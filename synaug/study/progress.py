@@ -72,6 +72,7 @@ class Status:
     left: float | None  # seconds; None where nothing is known
     workers: int = 1
 
+# %% ../../nbs/library/study/17_progress.ipynb #3425209a
 def _settings(out):
     path = Path(out)/'study.yaml'
     if not path.exists(): raise StudyError(f'{out} holds no study: there is no study.yaml')
@@ -187,6 +188,7 @@ def watched(out, total, finished):
         over.set()
         watching.join()
 
+# %% ../../nbs/library/study/17_progress.ipynb #f5768b5f
 def _live(out, console, over):
     "Write the lines of a study anew every second, until it is over"
     from rich.live import Live

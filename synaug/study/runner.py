@@ -136,6 +136,7 @@ def _finish(part, code, made_with):
     shutil.rmtree(final, ignore_errors=True)
     os.replace(part, final)
 
+# %% ../../nbs/library/study/09_runner.ipynb #61f377d6
 def unfinished(runs, out):
     "Those of the runs that have no rows in folder `out` yet"
     return [run for run in runs if read_rows(out/'runs'/run.name) is None]
