@@ -195,9 +195,10 @@ def judged_lines(study, points):
     if judged: yield from power_lines(study.replicates, len(judged), per_class, study.metric, study.margin, ratio)
 
 # %% ../../nbs/library/study/13_beforehand.ipynb #bf22s
-def forecast_of(points):
-    "The `Forecast` of the runs that are left, by a few steps that are timed; an empty one if their work is not known"
-    left, paces = [point for point in points if point.left], Paces()
+def forecast_of(points, paces=None):
+    """The `Forecast` of the runs that are left, by a few steps that are timed, unless `paces` knows them; an empty one if
+    their work is not known"""
+    left, paces = [point for point in points if point.left], paces or Paces()
     if not left or not all(point.timed for point in left): return Forecast()
     runs = sum(point.left for point in left)
     spent = sum(trial_seconds(point.values, point.data, point.left, paces) for point in left)

@@ -7,6 +7,7 @@ __all__ = ['FILE', 'Forecast', 'begin', 'Going', 'Status', 'read_status', 'secon
            'status_lines', 'watched']
 
 # %% ../../nbs/library/study/17_progress.ipynb #62cbac10
+import glob
 import json
 import statistics
 import time
@@ -93,13 +94,18 @@ def _told_by(folder):
     seconds = sum(state.get('duration') or 0. for state in states)
     return dict(began=began, at=began + seconds, stage=f'cell {min(done + 1, len(states))} of {len(states)}', steps={})
 
+def _part(runs, name):
+    "The folder in which a run is at work, here or by a worker of a cluster, the latest; None where it is not"
+    found = [runs/f'{name}.part', *runs.glob(f'{glob.escape(name)}~*.part')]
+    return max((part for part in found if part.exists()), key=lambda part: part.stat().st_ctime, default=None)
+
 def read_status(out):
     "The `Status` of the study in folder `out`. StudyError if it holds none"
     settings, begun, runs = _settings(out), _begun(out), Path(out)/'runs'
     names = list(settings['runs'])
     finished = [name for name in names if (runs/name/'rows.parquet').exists()]
-    parts = {name: runs/f'{name}.part' for name in names if name not in finished}
-    going = [Going(name, _told_by(part)) for name, part in parts.items() if part.exists()]
+    parts = {name: _part(runs, name) for name in names if name not in finished}
+    going = [Going(name, _told_by(part)) for name, part in parts.items() if part]
     past = [_told_by(runs/name) for name in finished]
     forecast, workers = Forecast(**begun.get('forecast', {})), begun.get('workers') or settings.get('workers', 1)
     left = seconds_left(forecast, past, going, len(names) - len(finished) - len(going), workers)

@@ -11,24 +11,26 @@ import math
 import pandas as pd
 import yaml
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..arms import arm_kind, parse
-from ..data.images import OWN
+from ..data.images import OWN, Dataset
 from ..data.splits import budget
 from ..errors import ArmError, BudgetError, RunFailed, StudyError
 from ..outcome import read_rows, write_table
 from ..partners import check_arm
 from ..store import write
-from .beforehand import sampled, sampling_steps, start_updates
+from .beforehand import Paces, Point, forecast_of, sampled, sampling_steps, start_updates
 from .checks import check_arms, check_data, data_of
 from .cluster import Workers, opened
 from .file import Study, read_study
 from .machine import cores, generator_seconds, update_seconds
 from .notebook import nearest, notebook_words
 from .pages import write_report
-from .runner import alone_in, check_folder, planned_runs, raise_failures, run_pending, study_settings
+from .progress import begin
+from .runner import (
+    alone_in, check_folder, planned_runs, raise_failures, run_pending, study_settings, unfinished)
 from ..verdicts.race import check_candidate, choose, race, race_sentences, schedule
 from ..verdicts.words import counted
 
@@ -213,6 +215,8 @@ class Folder:
     limit: float | None = None  # seconds that a run may take
     mix: bool = False           # whether finished runs may be those of other versions
     elsewhere: Workers | None = None        # of a cluster
+    data: Dataset | None = None             # given where the time left is to be known
+    paces: Paces = field(default_factory=Paces)
 
     def settings(self):
         "What `study.yaml` says"
@@ -227,11 +231,18 @@ class Folder:
         text = yaml.safe_dump(self.settings(), sort_keys=False, allow_unicode=True)
         write(self.out/'study.yaml', lambda path: path.write_text(text, encoding='utf-8'))
 
+    def begin(self, arms, runs):
+        "Keep what is expected of these runs, by which the time left is told"
+        values, left = self.search.study.parameters | dict(arms=list(arms)), len(unfinished(runs, self.out))
+        forecast = forecast_of([Point(values, self.data, list(arms), left=left)], self.paces)
+        begin(self.out, 'runs', self.workers, forecast if forecast.run else None)
+
     def rows(self, stage, arms, replicates):
         "The rows of these arms, of runs that are done now unless they were before. RunFailed, StudyError"
         runs = stage_runs(self.search, stage, arms, replicates, self.fingerprints)
         self.runs += runs
         self.write()
+        self.begin(arms, runs)
         workers, elsewhere = min(self.workers, len(runs)), self.elsewhere
         threads = elsewhere.told['threads'] if elsewhere else max(1, cores()//workers)
         how = dict(limit=self.limit, mix=self.mix, elsewhere=elsewhere)
@@ -267,7 +278,10 @@ def confirm(folder, choice, shifts=()):
     except (RunFailed, StudyError):
         if any((folder.out/'runs').glob('confirm-*/rows.parquet')): write_report(folder.out)
         raise
-    return write_report(folder.out)
+    begin(folder.out, 'report', folder.workers)
+    path = write_report(folder.out)
+    begin(folder.out, 'finished', folder.workers)
+    return path
 
 def run_search(search, out, workers=None, command='', say=print, timing=True, limit=None, mix=False,
                cluster=None):
@@ -281,7 +295,8 @@ def run_search(search, out, workers=None, command='', say=print, timing=True, li
         values = search.study.parameters
         data = data_of(values)
         search, left_out = possible(search, data)
-        folder = Folder(search, out, workers, command, check_data(search.study), runs=[], told={}, limit=limit, mix=mix)
+        how = dict(limit=limit, mix=mix, data=data if timing else None)
+        folder = Folder(search, out, workers, command, check_data(search.study), runs=[], told={}, **how)
         check_folder(out, folder.settings())
         known = timing and {'updates', 'pool_steps', 'generator_steps'} <= set(values)
         estimate = minutes(search, data, *timed_steps(data, values), workers) if known else None
