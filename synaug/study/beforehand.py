@@ -196,7 +196,7 @@ def judged_lines(study, points):
 
 # %% ../../nbs/library/study/13_beforehand.ipynb #bf22s
 def forecast_of(points, paces=None):
-    """The `Forecast` of the runs that are left, by a few steps that are timed, unless `paces` knows them; an empty one if
+    """The `Forecast` of the runs that are left, by a few steps that are timed unless `paces` has them; an empty one if
     their work is not known"""
     left, paces = [point for point in points if point.left], paces or Paces()
     if not left or not all(point.timed for point in left): return Forecast()
