@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LIVES', 'packed_notebook', 'packed_folder', 'unpack_folder', 'Job', 'worker_facts', 'check_same', 'execute_job',
            'ClusterFile', 'read_cluster_file', 'dask_distributed', 'start_cluster', 'Cluster', 'opened', 'put_back',
-           'marked', 'Workers']
+           'sweep', 'marked', 'Workers']
 
 # %% ../../nbs/library/study/15_cluster.ipynb #c003
 import importlib
@@ -331,19 +331,19 @@ def put_back(result, folder):
     else: Path(result['folder']).rename(folder)
     return result['code'], result['seconds']
 
+def sweep(runs):
+    "Remove what lost attempts on workers, and a parent that was killed, have left in the folder of all runs"
+    for left in runs.glob('*~*.part'): shutil.rmtree(left, ignore_errors=True)
+    for left in runs.glob('.seen-*'): left.unlink(missing_ok=True)
+
 @contextmanager
 def marked(runs):
-    "In the folder of all runs a file by which a worker sees that it sees it; what lost attempts have left is removed"
+    "In the folder of all runs a file by which a worker sees that it sees it"
     runs.mkdir(parents=True, exist_ok=True)
     mark = runs/f'.seen-{secrets.token_hex(8)}'
     mark.touch()
-    def sweep():
-        for left in runs.glob('*~*.part'): shutil.rmtree(left, ignore_errors=True)
-    sweep()
     try: yield mark
-    finally:
-        mark.unlink(missing_ok=True)
-        sweep()
+    finally: sweep(runs)
 
 # %% ../../nbs/library/study/15_cluster.ipynb #c021
 def _next(runs, where):

@@ -20,7 +20,7 @@ from ..errors import RunFailed, StudyError, mistakes
 from ..outcome import read_rows
 from ..store import code_version, lock, short_hash, write
 from .checks import checked_data, fingerprints
-from .cluster import Workers, opened
+from .cluster import Workers, opened, sweep
 from .file import without_folders
 from .ledger import MADE_WITH, read_settings
 from .machine import cores, machine_facts, version_facts
@@ -150,6 +150,7 @@ def run_pending(study, runs, out, workers, threads, limit=None, mix=False, elsew
     made_with, waiting = versions | dict(threads=threads), {run.name for run in pending}
     finished = [out/'runs'/run.name for run in runs if run.name not in waiting]
     if not mix: _check_same_versions(finished, made_with)
+    sweep(out/'runs')
     shared, jobs, failed = {}, [], []
     if 'cache' in notebook_parameters(study.notebook):
         shared = dict(cache=str(out/'cache'))
