@@ -34,7 +34,9 @@ SHORT = {               # page -> its title in the contents, where its own is a 
     'results/organ_on_chip': 'Blood cells (paper 3)',
     'results/protein_localization': 'HPA cells (paper 1)',
     'results/quick': 'Simulated cells',
-    'results/your_images': '300 blood cells, all labels'}
+    'results/your_images': '300 blood cells, all labels',
+    'results/pretrained': 'Blood cells, ImageNet weights',
+    'results/made_elsewhere': 'Blood cells, images made elsewhere'}
 WINGS = 'data', 'generators', 'classifiers', 'audits', 'verdicts', 'plots', 'study'
 
 

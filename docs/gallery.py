@@ -15,7 +15,10 @@ QUESTIONS = {           # committed study -> what it asked
     'protein_localization': 'Do Mix Loss and Mix Representation help protein localization? (Lin & Cao 2025)',
     'histology_pretraining': 'Does an unlabelled pool stretch few labels of histology? (Ni, Ye et al. 2023)',
     'organ_on_chip': 'Do LoRA images in growing amounts have no effect? (Ivanovs et al. 2023)',
-    'your_images': 'Would they help with 300 blood cells, all of them labelled?'}
+    'your_images': 'Would they help with 300 blood cells, all of them labelled?',
+    'pretrained': 'Would they help a classifier of blood cells that starts from weights of ImageNet?',
+    'made_elsewhere': 'Would images that plain diffusers made help?'}
+GRIDS = dict(pretrained='tune')         # committed study -> the parameter of which it tried several values
 
 
 def style():
@@ -37,15 +40,18 @@ def thumbnail(study, side=320):
 
 def card(study):
     "A committed study as a card: thumbnail, question, answer in a word, minutes of training"
-    ledger = pd.read_parquet(figure.ROOT/'nbs'/'results'/f'{study}.parquet')
-    found = figure.found(ledger)
-    seconds = ledger.drop_duplicates(['replicate', 'arm', *[c for c in ('labels',) if c in ledger]]).seconds.sum()
+    ledger, by = pd.read_parquet(figure.ROOT/'nbs'/'results'/f'{study}.parquet'), GRIDS.get(study)
+    parts = {f'{by} {value}: ': rows for value, rows in ledger.groupby(by)} if by else {'': ledger}
+    answers = {point: figure.found(rows) for point, rows in parts.items()}
+    words = ', '.join(f'{point}<span class="sy-word sy-{a.kind}">{a.word}</span>' for point, a in answers.items())
+    replicates = min(a.replicates for a in answers.values())
+    trained = ['replicate', 'arm', *(column for column in ('labels', by) if column in ledger)]
+    seconds = ledger.drop_duplicates(trained).seconds.sum()
     question = QUESTIONS.get(study, study.replace('_', ' '))
     address = thumbnail(study)
     image = f'<img src="{address}" alt="Real and synthetic images of this study">' if address else ''
-    word = f'<span class="sy-word sy-{found.kind}">{found.word}</span>'
-    spent = f'{found.replicates} replicates, {seconds/60:,.0f} minutes of classifier training'
-    return (f'<a class="sy-card" href="{study}.html">{image}<span><b>{escape(question)}</b><br>{word}'
+    spent = f'{replicates} replicates, {seconds/60:,.0f} minutes of classifier training'
+    return (f'<a class="sy-card" href="{study}.html">{image}<span><b>{escape(question)}</b><br>{words}'
             f'<br><span class="sy-quiet">{spent}</span></span></a>')
 
 

