@@ -30,6 +30,7 @@ class Browser:
         from websocket import create_connection
         self.socket, self.last, self.requests = create_connection(address, suppress_origin=True, timeout=120), 0, []
         for domain in ('Page', 'Network', 'Runtime'): self.ask(f'{domain}.enable')
+        self.ask('Emulation.setFocusEmulationEnabled', enabled=True)        # a page that nobody looks at has no focus
 
     def ask(self, method, **options):
         "What the browser answers; requests seen on the way are kept"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROUNDS', 'arms_of', 'arm_lines', 'power_lines', 'Work', 'sampled', 'sampling_steps', 'start_updates', 'work_of',
-           'Paces', 'can_be_timed', 'classifier_of', 'trial_seconds', 'Point', 'points_of', 'what_lines',
+           'Paces', 'can_be_timed', 'classifier_of', 'update_pace', 'trial_seconds', 'Point', 'points_of', 'what_lines',
            'judged_lines', 'forecast_of', 'clock_seconds', 'told_beforehand']
 
 # %% ../../nbs/library/study/13_beforehand.ipynb #bf03
@@ -18,7 +18,7 @@ from ..data.images import Dataset
 from ..data.inspection import understood
 from .checks import data_key, drawn_of, network_of
 from .machine import cores, generator_seconds, update_seconds
-from .progress import Forecast, duration
+from .progress import Forecast, duration, point_of
 from ..verdicts.planning import guessed_effect
 from ..verdicts.statistics import replicates_needed, smallest_p
 from ..verdicts.words import counted, metric_name
@@ -126,15 +126,21 @@ def classifier_of(values):
     else: told = dict(updates=values['updates'], recipe=values.get('recipe', 'default'))
     return dict(network=network) | told
 
+def update_pace(values, data, paces):
+    "Seconds of an update of the classifier that a notebook with these parameters trains"
+    drawn, training = drawn_of(data, values), classifier_of(values)
+    what = str(training.get('network')), drawn.size
+    return paces.of(what, lambda: update_seconds(drawn, data.val, batch_size=values['batch_size'], **training))
+
 def trial_seconds(values, data, replicates=1, paces=None):
     """Processor seconds of one thread for a trial of a notebook with these parameters on `data`; `paces` are shared by
     the points of a grid"""
     drawn, training, paces = drawn_of(data, values), classifier_of(values), paces or Paces()
     work = work_of(values, arms_of(values, data), len(drawn), training['updates'])
-    pace, size = dict(batch_size=values['batch_size']), drawn.size
-    update = paces.of((str(training.get('network')), size), lambda: update_seconds(drawn, data.val, **pace | training))
+    size, update = drawn.size, update_pace(values, data, paces)
     light = step = 0.
-    if work.examiner: light = paces.of(('examiner', size), lambda: update_seconds(drawn, data.val, **pace))
+    if work.examiner:
+        light = paces.of(('examiner', size), lambda: update_seconds(drawn, data.val, batch_size=values['batch_size']))
     if work.steps + work.steps_once: step = paces.of(('generator', size), lambda: generator_seconds(drawn))
     seconds = (work.updates*replicates + work.updates_once)*update + work.examiner*light
     return (seconds + (work.steps*replicates + work.steps_once)*step)*4/3
@@ -147,6 +153,7 @@ class Point:
     data: Dataset | None    # None where the notebook has no `source`
     arms: list
     left: int               # runs that are not finished
+    name: str = ''          # with which the names of its runs begin
 
     @property
     def timed(self):
@@ -166,7 +173,9 @@ def points_of(study, loaded, left):
     for point in study.points():
         values = study.parameters | point
         data = loaded.get(data_key(values)) if 'source' in values else None
-        found.append(Point(values, data, arms=arms_of(values, data), left=sum(run.point == point for run in left)))
+        names = [run.name for run in left if run.point == point]
+        told = dict(left=len(names), name=point_of(names[0]) if names else '')
+        found.append(Point(values, data, arms=arms_of(values, data), **told))
     return found
 
 # %% ../../nbs/library/study/13_beforehand.ipynb #bf22
@@ -200,13 +209,15 @@ def forecast_of(points, paces=None):
     their work is not known"""
     left, paces = [point for point in points if point.left], paces or Paces()
     if not left or not all(point.timed for point in left): return Forecast()
-    runs = sum(point.left for point in left)
-    spent = sum(trial_seconds(point.values, point.data, point.left, paces) for point in left)
-    again = sum(trial_seconds(point.values, point.data, 2*point.left, paces) for point in left)
+    runs, once, told = sum(point.left for point in left), 0., {}
+    for point in left:
+        spent, twice = (trial_seconds(point.values, point.data, n*point.left, paces) for n in (1, 2))
+        told[point.name] = dict(run=(twice - spent)/point.left, update=update_pace(point.values, point.data, paces))
+        once += 2*spent - twice
     step = max((pace for (what, _), pace in paces.known.items() if what == 'generator'), default=0.)
     update = max((pace for (what, _), pace in paces.known.items() if what != 'generator'), default=0.)
-    run = (again - spent)/runs
-    return Forecast(run=run, once=spent - runs*run, update=update, step=step)
+    run = sum(told[point.name]['run']*point.left for point in left)/runs
+    return Forecast(run=run, once=once, update=update, step=step, points=told if len(told) > 1 else {})
 
 def clock_seconds(forecast, runs, workers):
     "About how long so many runs take by a `Forecast`, so many at a time; None where their work is not known"

@@ -234,7 +234,7 @@ class Folder:
     def begin(self, arms, runs):
         "Keep what is expected of these runs, by which the time left is told"
         values, left = self.search.study.parameters | dict(arms=list(arms)), len(unfinished(runs, self.out))
-        forecast = forecast_of([Point(values, self.data, list(arms), left=left)], self.paces)
+        forecast = forecast_of([Point(values, self.data, list(arms), left)], self.paces)
         begin(self.out, 'runs', self.workers, forecast if forecast.run else None)
 
     def rows(self, stage, arms, replicates):
