@@ -121,11 +121,14 @@ def finding_of(figure):
 def svg_of(figure):
     "A figure as SVG text, the same for the same figure"
     drawn = StringIO()
-    with rc_context({'svg.hashsalt': 'synaug', 'svg.fonttype': 'none'}):
+    words = {'svg.fonttype': 'none', 'font.sans-serif': ['DejaVu Sans', 'Verdana']}
+    with rc_context({'svg.hashsalt': 'synaug'} | words):
         figure.savefig(drawn, format='svg', bbox_inches='tight', pad_inches=.06, metadata=dict(Date=None))
     shorter = lambda path: re.sub(r'(\.\d\d)\d+', r'\1', path[0])
     text = re.sub(r' (?:d|x|y|points)="[^"]*"', shorter, drawn.getvalue())
-    return re.sub(r'<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>', '', text, flags=re.S).strip()
+    idle = r' transform="rotate\(-0 [^"]*"|<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>'
+    text = re.sub(idle, '', text, flags=re.S)
+    return re.sub(r'\s*\n\s*', ' ', text).strip()
 
 def png_of(figure):
     "A figure as bytes of a PNG, twice as fine as a screen"

@@ -226,9 +226,16 @@ def audit_page(rows):
 @patch
 def pictures(self: Report, file):
     "`file` of the first run of every point of the grid"
-    for heading, path in self.first_runs(file).items():
-        if heading: say(f'### {heading}')
-        display(Image(filename=path))
+    for png, headings in self.different(file).items():
+        if any(headings): say(f'### {"; ".join(headings)}')
+        display(Image(data=png))
+
+@patch
+def different(self: Report, file):
+    "Bytes of a picture -> headings of the points whose first run has it as `file`"
+    found = {}
+    for heading, path in self.first_runs(file).items(): found.setdefault(path.read_bytes(), []).append(heading)
+    return found
 
 @patch
 def audit_pages(self: Report):
@@ -252,8 +259,8 @@ def audit_pages(self: Report):
 
 @patch
 def images(self: Report):
-    "Real and synthetic images"
-    if not self.first_runs('samples*.png'): return
+    "Real and synthetic images, where there are others than those of the first screen"
+    if len(self.different('samples*.png')) < 2: return
     say('## Images\n\nReal and synthetic images of the first replicate. Do the synthetic ones look right, '
         'and do they show the label they were made for?')
     self.pictures('samples*.png')
