@@ -115,7 +115,8 @@ CONTRAST = """(() => {
   const low = []
   for (const e of document.querySelectorAll('main *, article *')) {
     const own = [...e.childNodes].some(n => n.nodeType == 3 && n.textContent.trim())
-    if (!own || !e.checkVisibility() || e.closest('pre, code, math, svg')) continue
+    const seen = e.checkVisibility({opacityProperty: true, visibilityProperty: true})
+    if (!own || !seen || e.closest('pre, code, math, svg')) continue
     const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x)
     if ((a + .05)/(b + .05) < 4.4) low.push(e.textContent.trim().slice(0, 40))
   }
