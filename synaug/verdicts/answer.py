@@ -31,7 +31,7 @@ def kind_of(judged, margin=.02):
     if (judged.verdict == 'helps').any(): return 'yes'
     if (judged.verdict == 'no effect').all(): return 'same'
     left_open = (judged.verdict == 'inconclusive') & ~(judged.high < margin)
-    return 'open' if left_open.any() else 'no'
+    return 'no' if (judged.verdict == 'hurts').any() and not left_open.any() else 'open'
 
 # %% ../../nbs/library/verdicts/09_answer.ipynb #808059ca
 def replicates_to_tell(d, margin=.02, comparisons=1, ratio=0.):
