@@ -544,9 +544,12 @@ def base(
     for name, value in settings.items(): check_parameter(name, value)
     from synaug.data.sources import read_pool
     from synaug.generators.text_to_image import SmallDiffusion, save
+    from synaug.training import processes
     began = time.time()
     sets = [(kind, s) for kind, source in pairs for s in read_pool(source)]
-    save(SmallDiffusion.fit(sets, seed=seed, **settings), out)
+    model = SmallDiffusion.fit(sets, seed=seed, **settings)
+    if processes()[0] > 0: return                               # of several, the first one saves what all have learnt
+    save(model, out)
     print(f'base: {out} ({_took(time.time() - began)})')
 
 @app.command(epilog=_examples('synaug studies'))

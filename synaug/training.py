@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['default_device', 'device_called', 'autocast', 'placed', 'random_streams', 'silenced', 'orthogonalized', 'Muon',
-           'split_parameters', 'ema_update', 'rising_then_falling', 'steady', 'optimizers_of', 'in_training',
-           'converged', 'descend']
+           'split_parameters', 'ema_update', 'rising_then_falling', 'steady', 'processes', 'own_share', 'averaged',
+           'average_gradients', 'same_start', 'optimizers_of', 'in_training', 'converged', 'descend']
 
 # %% ../nbs/library/02_training.ipynb #c003
 import os
@@ -14,6 +14,7 @@ from copy import deepcopy
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm.auto import tqdm
 
 from .errors import TrainingError
@@ -21,8 +22,10 @@ from .stages import step
 
 # %% ../nbs/library/02_training.ipynb #c005
 def default_device():
-    "cuda, else mps, else cpu"
-    if torch.cuda.is_available(): return torch.device('cuda')
+    "cuda (of several processes that train together each its own), else mps, else cpu"
+    if torch.cuda.is_available():
+        own = os.environ.get('LOCAL_RANK')
+        return torch.device('cuda' if own is None else f'cuda:{own}')
     if torch.backends.mps.is_available(): return torch.device('mps')
     return torch.device('cpu')
 
@@ -124,6 +127,46 @@ def steady(step, steps):
     "The full learning rate, always"
     return 1.
 
+# %% ../nbs/library/02_training.ipynb #par1
+def processes():
+    "(number of this process, how many train together), as torchrun or accelerate has started them; (0, 1) alone"
+    if int(os.environ.get('WORLD_SIZE', 1)) < 2: return 0, 1
+    from accelerate import PartialState
+    together = PartialState(cpu=not torch.cuda.is_available())     # without CUDA it has to be told, or each is alone
+    return together.process_index, together.num_processes
+
+def own_share(*batch):
+    """Of tensors (or None) that all processes have drawn alike, the rows that this process learns from. TrainingError
+    unless all get as many"""
+    which, n = processes()
+    if n == 1: return batch
+    rows = len(batch[0])
+    if rows % n:
+        raise TrainingError(f'a batch of {rows} cannot be shared evenly by {n} processes; give a multiple of {n}')
+    return tuple(x if x is None else x[which*rows//n:(which+1)*rows//n] for x in batch)
+
+def averaged(tensors):
+    "Every tensor becomes its mean over all processes, in place"
+    tensors, (_, n) = list(tensors), processes()
+    if n == 1 or not tensors: return
+    together = torch.cat([t.flatten() for t in tensors])
+    torch.distributed.all_reduce(together)
+    parts = (together/n).split([t.numel() for t in tensors])
+    torch._foreach_copy_(tensors, [part.view_as(t) for part, t in zip(parts, tensors)])
+
+def average_gradients(net):
+    "The gradients of all that `net` learns become their means over all processes"
+    if processes()[1] == 1: return
+    learnt = [p for p in net.parameters() if p.requires_grad]
+    for p in learnt:
+        if p.grad is None: p.grad = torch.zeros_like(p)             # another process may have one
+    averaged(p.grad for p in learnt)
+
+def same_start(net):
+    "All processes begin with the weights of the first"
+    if processes()[1] == 1: return
+    for t in net.state_dict().values(): torch.distributed.broadcast(t, 0)
+
 # %% ../nbs/library/02_training.ipynb #c027
 def optimizers_of(net, lr, muon_lr=.02, weight_decay=0., optimizer=None):
     "For what in `net` wants a gradient: Muon and AdamW, AdamW alone (`muon_lr=None`), or `optimizer(parameters, lr)`"
@@ -146,7 +189,9 @@ def in_training(net):
 
 def converged(losses, what, steps, advice):
     "Losses of all steps, one float32 tensor on the CPU. TrainingError if one of them is not finite"
-    losses = torch.stack(losses).float().cpu() if losses else torch.zeros(0)
+    losses = torch.stack(losses).float() if losses else torch.zeros(0)
+    averaged([losses])
+    losses = losses.cpu()
     wild = ~losses.isfinite()
     if wild.any(): raise TrainingError(f'{what} diverged at step {int(wild.nonzero()[0])} of {steps}; {advice}')
     return losses
@@ -163,7 +208,7 @@ def descend(
     optimizer=None,                 # (parameters, lr) -> one for all, instead of Muon and AdamW
     schedule=rising_then_falling,   # (step, steps) -> share of the rates
     ema_decay=.998,                 # of the running average that is given back; None: no average, `net` itself
-    backward=torch.Tensor.backward, # (loss) -> None, leaves gradients; may clip them
+    clip=None,                      # largest norm of all gradients together; None: as they are
     look=None,                      # (steps done, network, losses so far) -> whether to stop here
     what='training',                # on the progress bar, and in the error
     progress=True,
@@ -172,13 +217,16 @@ def descend(
     optimizers = optimizers_of(net, lr, muon_lr, weight_decay, optimizer)
     schedulers = [torch.optim.lr_scheduler.LambdaLR(o, lambda i: schedule(i, steps)) for o in optimizers]
     average = ema_decay is not None
+    same_start(net)
     kept = deepcopy(net).eval().requires_grad_(False) if average else net
     in_training(net)
     losses = []
-    bar = tqdm(range(steps), desc=what, unit='step', disable=not progress, mininterval=1)
+    bar = tqdm(range(steps), desc=what, unit='step', disable=not progress or processes()[0] > 0, mininterval=1)
     for i in bar:
         value = loss()
-        backward(value)
+        value.backward()
+        average_gradients(net)
+        if clip: nn.utils.clip_grad_norm_(net.parameters(), clip)
         for stepping in (*optimizers, *schedulers): stepping.step()
         for o in optimizers: o.zero_grad(set_to_none=True)
         if average: ema_update(kept, net, min(ema_decay, (i+1)/(i+10)))

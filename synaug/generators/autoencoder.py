@@ -17,7 +17,8 @@ from torch import nn
 
 from ..augment import turned
 from ..errors import ImageError
-from ..training import autocast, descend, placed, rising_then_falling
+from ..training import (
+    autocast, average_gradients, averaged, descend, own_share, placed, processes, rising_then_falling, same_start)
 
 # %% ../../nbs/library/generators/04_autoencoder.ipynb #c009
 def _windows(images, window, generator, n):
@@ -162,7 +163,9 @@ def reconstructing(vae, x, generator, cpu=False):
     "(distribution of the latents, images decoded from one draw) of images `x` `(N, C, H, W)`; `cpu` as in `autocast`"
     with autocast(x.device, cpu):
         posterior = vae.encode(x).latent_dist
-        noise = placed(torch.randn(posterior.mean.shape, generator=generator), x.device)
+        n, *shape = posterior.mean.shape
+        noise, = own_share(torch.randn(processes()[1]*n, *shape, generator=generator))
+        noise = placed(noise, x.device)
         y = vae.decode(posterior.mean + posterior.std*noise).sample
     return posterior, y.float()
 
@@ -170,6 +173,7 @@ class Adversary:
     "A discriminator that learns, step by step, to tell images from their reconstructions by `vae`"
     def __init__(self, discriminator, vae, lr, weight=.5):
         self.net, self.weight = discriminator.to(vae.device).train(), weight
+        same_start(self.net)
         self.last = vae.decoder.conv_out.weight
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr, betas=(.5, .9), weight_decay=0.)
 
@@ -178,10 +182,12 @@ class Adversary:
         judged = hinge(self.net(x), self.net(y.detach()))
         self.optimizer.zero_grad()
         judged.backward()
+        average_gradients(self.net)
         self.optimizer.step()
         self.net.requires_grad_(False)
         fooled = -self.net(y).mean()
         pull = adaptive_weight(reconstruction, fooled, self.last, self.weight)
+        averaged([pull])
         self.net.requires_grad_(True)
         return pull*fooled
 
@@ -214,7 +220,7 @@ def fit_autoencoder(
     multiple, step = factor_of(vae), 0
     def loss():
         nonlocal step
-        x = padded(draw(generator, batch_size), multiple)
+        x, = own_share(padded(draw(generator, batch_size), multiple))
         posterior, y = reconstructing(vae, x, generator, cpu)
         reconstruction = (x-y).abs().mean()
         if perceptual: reconstruction = reconstruction + perceptual(x, y).mean()

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from typing import Callable
 
 from ..errors import GeneratorError
-from ..training import autocast, descend, placed
+from ..training import autocast, descend, own_share, placed
 
 # %% ../../nbs/library/generators/01_diffusion.ipynb #c007
 @dataclass(frozen=True)
@@ -129,6 +129,7 @@ def denoising_loss(net, objective, x0, labels, generator, p_drop=.1):
     t = objective.times(n, generator).to(device)
     eps = placed(torch.randn(x0.shape, generator=generator), device)
     keep = (torch.rand(n, generator=generator) >= p_drop).to(device) & ~labels.isnan().any(1)
+    x0, labels, t, eps, keep = own_share(x0, labels, t, eps, keep)
     x_t, y = objective.noised(x0, eps, t)
     with autocast(device): out = net(x_t, t, labels.nan_to_num(), keep)
     return F.mse_loss(out.float(), y)

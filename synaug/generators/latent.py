@@ -31,7 +31,7 @@ from .autoencoder import (
     scale_latents, stored, views_of)
 from .diffusion import Objective, objectives, one_of, requested, scaled_linear, tabulated
 from ..store import write
-from ..training import autocast, descend, device_called, placed
+from ..training import autocast, descend, device_called, own_share, placed
 
 # %% ../../nbs/library/generators/05_latent.ipynb #c008
 ldm = tabulated('ldm', scaled_linear())
@@ -115,7 +115,8 @@ def fit_unet(unet, latents, objective, steps, batch_size=16, loss='l2', seed=0, 
     def value():
         x0, _ = latents.draw(generator, batch_size)
         t = objective.times(batch_size, generator).to(x0.device)
-        x_t, y = objective.noised(x0, placed(torch.randn(x0.shape, generator=generator), x0.device), t)
+        x0, t, eps = own_share(x0, t, placed(torch.randn(x0.shape, generator=generator), x0.device))
+        x_t, y = objective.noised(x0, eps, t)
         with autocast(x0.device, cpu=False): out = unet(x_t, timestep(objective, t)).sample
         return distance(out.float(), y)
     return descend(unet, value, steps, **(dict(lr=4e-3, what='training the latent diffusion') | training))
@@ -208,6 +209,7 @@ def fit_classifier(net, latents, objective, task, noised=True, steps=400, batch_
         if noised:
             t = torch.rand(batch_size, generator=generator).to(x.device)
             x, _ = objective.noised(x, placed(torch.randn(x.shape, generator=generator), x.device), t)
+        x, y, t = own_share(x, y, t)
         with autocast(x.device, cpu=False): logits = net(x, timestep(objective, t).clamp(0))
         return -log_likelihood(logits, y, task).mean()
     usual = dict(lr=2e-3, muon_lr=.01, weight_decay=.05, ema_decay=.99, what='training the latent classifier')

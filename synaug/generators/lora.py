@@ -9,7 +9,6 @@ __all__ = ['targets', 'text_encoders', 'add_lora', 'read_weights', 'min_snr_weig
 # %% ../../nbs/library/generators/09_lora.ipynb #c003
 import json
 import numpy as np
-import os
 import pandas as pd
 import torch
 import warnings
@@ -29,7 +28,7 @@ from synaug.generators.pipelines import (
     check_lengths, generate, in_words, load_pipeline, pipeline_fingerprint, pipeline_seen, prompts, quiet,
     to_size, working_size)
 from ..store import write
-from ..training import autocast, descend
+from ..training import autocast, descend, own_share
 
 # %% ../../nbs/library/generators/09_lora.ipynb #c010
 _attention = ['to_q', 'to_k', 'to_v', 'to_out.0']
@@ -183,21 +182,16 @@ def denoising_error(net, schedule, weights, source, generator, batch_size, p_dro
     eps = torch.randn(z.shape, generator=generator)
     t = torch.randint(len(weights), (len(z),), generator=generator)
     which = torch.where(torch.rand(len(z), generator=generator) < p_drop, -1, numbers[index])
+    z, eps, t, which = own_share(z, eps, t, which)
     asked = dict(epsilon=eps, sample=z, v_prediction=schedule.get_velocity(z, eps, t))
     y = asked[schedule.config.prediction_type].to(device)
     x_t = schedule.add_noise(z, eps, t).to(device)
     with autocast(device): out = net(x_t, t.to(device), which.to(device))
     return ((out.float() - y).square().mean((1, 2, 3))*weights[t].to(device)).mean()
 
-# %% ../../nbs/library/generators/09_lora.ipynb #c034b
-def _many_cpus():
-    "Whether this is one of several processes, as launchers start them, on a machine without CUDA"
-    return int(os.environ.get('WORLD_SIZE', 1)) > 1 and not torch.cuda.is_available()
-
 # %% ../../nbs/library/generators/09_lora.ipynb #c035
 def train_lora(
     pipe,
-    parameters,         # of the additions, which learn
     texts,              # all prompts
     sources,            # list of (`OrientedLatents`, number in `texts` of each image's prompt, weight in the loss)
     steps,
@@ -211,16 +205,11 @@ def train_lora(
     progress=True,
 ):
     "Train the additions: (loss per step, optimiser's name). TrainingError if it diverges"
-    from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs
     from diffusers import DDPMScheduler
-    parallel = DistributedDataParallelKwargs(find_unused_parameters=learns_text)
-    accelerator = Accelerator(
-        cpu=_many_cpus(), device_placement=False, mixed_precision='no', kwargs_handlers=[parallel])
-    generator = torch.Generator().manual_seed(seed + 7919*accelerator.process_index)
+    generator = torch.Generator().manual_seed(seed)
     with quiet(): schedule = DDPMScheduler.from_config(pipe.scheduler.config)
     weights = min_snr_weights(schedule.alphas_cumprod, schedule.config.prediction_type, gamma)
-    net = accelerator.prepare(Denoiser(pipe, texts, learns_text))
+    net = Denoiser(pipe, texts, learns_text)
 
     def loss():
         total = 0
@@ -229,17 +218,12 @@ def train_lora(
             total = total + source[2]*error
         return total
 
-    def backward(value):
-        value.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.)
-
     optimizer, name = adamw_for(pipe.device)
     if checkpointing: pipe.unet.enable_gradient_checkpointing()
-    _, losses = descend(net, loss, steps, lr, optimizer=optimizer, backward=backward, ema_decay=None,
-                        what='fine-tuning', progress=progress and accelerator.is_main_process)
+    _, losses = descend(net, loss, steps, lr, optimizer=optimizer, clip=1., ema_decay=None, what='fine-tuning',
+                        progress=progress)
     net.eval()
     if checkpointing: pipe.unet.disable_gradient_checkpointing()
-    losses = accelerator.reduce(losses.to(pipe.device), 'mean').cpu()
     return losses.numpy(), name
 
 # %% ../../nbs/library/generators/09_lora.ipynb #c037
@@ -265,9 +249,8 @@ def fine_tune(
     if general:
         its_own = generate(pipe, list(general), size, seed=seed, progress=progress)
         sources.append(source(its_own, general, prior_weight))
-    parameters = add_lora(pipe, rank, alpha, modules, text, seed)
-    if not parameters: return np.zeros(0, np.float32), 'none'
-    return train_lora(pipe, parameters, texts, sources, learns_text=text, seed=seed, progress=progress, **training)
+    if not add_lora(pipe, rank, alpha, modules, text, seed): return np.zeros(0, np.float32), 'none'
+    return train_lora(pipe, texts, sources, learns_text=text, seed=seed, progress=progress, **training)
 
 # %% ../../nbs/library/generators/09_lora.ipynb #c041
 def _rows(metadata, n):
@@ -370,7 +353,6 @@ def fit(
 
     GeneratorError for settings that do not exist, LabelError without labels, PromptError for a wrong template,
     PipelineError for a base that cannot be had, TrainingError if the fit diverges"""
-    from accelerate import PartialState
     if isinstance(modules, str) and modules not in targets:
         raise GeneratorError(f'modules={modules!r} is not one of {", ".join(targets)}, nor a list of layer names')
     if rank < 0: raise GeneratorError(f'rank={rank} must be 0 (no additions) or more')
@@ -380,7 +362,7 @@ def fit(
     rows = _rows(metadata, len(train))
     asked = prompts(train.labels, train.classes, template, rows)
     general = [prior_prompts[i % len(prior_prompts)] for i in range(prior)]
-    pipe = load_pipeline(base, device or PartialState(cpu=_many_cpus()).device)        # each process has its own
+    pipe = load_pipeline(base, device)
     rgb = ChannelMap.fitted(train.images).forward(train.images)
     training = dict(steps=steps, batch_size=batch_size, lr=lr, gamma=gamma, p_drop=p_drop)
     losses, optimizer = fine_tune(
