@@ -217,7 +217,9 @@ def forecast_of(points, paces=None):
     step = max((pace for (what, _), pace in paces.known.items() if what == 'generator'), default=0.)
     update = max((pace for (what, _), pace in paces.known.items() if what != 'generator'), default=0.)
     run = sum(told[point.name]['run']*point.left for point in left)/runs
-    return Forecast(run=run, once=once, update=update, step=step, points=told if len(told) > 1 else {})
+    pretraining = update*256/left[0].values['batch_size']           # 256 images a step
+    points = told if len(told) > 1 else {}
+    return Forecast(run=run, once=once, update=update, step=step, pretraining=pretraining, points=points)
 
 def clock_seconds(forecast, runs, workers):
     "About how long so many runs take by a `Forecast`, so many at a time; None where their work is not known"

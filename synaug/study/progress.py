@@ -28,11 +28,12 @@ from ..verdicts.words import counted
 # %% ../../nbs/library/study/17_progress.ipynb #af6a4d1b
 @dataclass(frozen=True)
 class Forecast:
-    "Expected seconds of one thread: of a run, once for all runs, of an update of a classifier, of any other step"
+    "Expected seconds of one thread: of a run, once for all runs, of a step of what is trained"
     run: float = 0.
     once: float = 0.
-    update: float = 0.
-    step: float = 0.
+    update: float = 0.          # of a classifier
+    step: float = 0.            # of a generator
+    pretraining: float = 0.     # of a classifier without labels
     points: dict = field(default_factory=dict)      # point of a grid -> its own `run` and `update`
 
     def at(self, name):
@@ -41,8 +42,11 @@ class Forecast:
 
     def of(self, steps):
         "Expected seconds of so many `steps` by what they train"
-        of_classifiers = sum(n for what, n in steps.items() if 'classifier' in what or what == 'pre-training')
-        return of_classifiers*self.update + (sum(steps.values()) - of_classifiers)*self.step
+        return sum(n*self._pace(what) for what, n in steps.items())
+
+    def _pace(self, what):
+        if what == 'pre-training': return self.pretraining
+        return self.update if 'classifier' in what else self.step
 
 def point_of(name):
     "The point of the grid that a run's name begins with; '' without a grid"
@@ -143,8 +147,9 @@ def _last_to_end(seconds, workers):
 def _expected(forecast, name, told): return forecast.at(name).of(told.get('steps', {}))*4/3
 
 def _slower(forecast, past, going):
-    "How many times as long as expected it has taken so far"
-    told = {name: one for name, one in past.items() if _took(one)} | {run.name: run.told for run in going if run.told}
+    "How many times as long as expected it has taken so far; who has trained nothing yet waits, or has just begun"
+    told = {name: one for name, one in past.items() if _took(one)}
+    told |= {run.name: run.told for run in going if run.told.get('steps')}
     expected = sum(_expected(forecast, name, one) for name, one in told.items())
     return (sum(_took(one) or 0. for one in told.values()) + _PRIOR)/(expected + _PRIOR)
 
