@@ -30,6 +30,13 @@ def pictures(notebook):
             yield from re.findall(r'data:image/png;base64,([A-Za-z0-9+/=]+)', ''.join(data.get('text/html', '')))
 
 
+def html(study):
+    "All HTML in the outputs of a committed study"
+    cells = json.loads((ROOT/'nbs'/'results'/f'{study}.ipynb').read_text(encoding='utf-8'))['cells']
+    outputs = (output for cell in cells for output in cell.get('outputs', []))
+    return ''.join(''.join(output.get('data', {}).get('text/html', '')) for output in outputs)
+
+
 def sheet(study):
     "The contact sheet of a committed study, real images beside synthetic ones, as an image"
     return Image.open(BytesIO(b64decode(next(pictures(ROOT/'nbs'/'results'/f'{study}.ipynb'))))).convert('RGB')

@@ -9,6 +9,8 @@ from pathlib import Path
 import pandas as pd
 import figure
 
+from synaug.verdicts.next_step import confirmed
+
 QUESTIONS = {           # committed study -> what it asked
     'quick': 'Would synthetic cells help?',
     'hpa_cells': 'Would they help on real cells of the Human Protein Atlas?',
@@ -18,7 +20,8 @@ QUESTIONS = {           # committed study -> what it asked
     'your_images': 'Would they help with 300 blood cells, all of them labelled?',
     'pretrained': 'Would they help a classifier of blood cells that starts from weights of ImageNet?',
     'made_elsewhere': 'Would images that plain diffusers made help?'}
-GRIDS = dict(pretrained='tune')         # committed study -> the parameter of which it tried several values
+BOX = re.compile('sy-answer sy-(?P<kind>[a-z]+)">(<p class="sy-small"><b>(?P<point>[^<]*)</b></p>)?.*?'
+                 '<strong>(?P<word>[^<]+):</strong>')
 
 
 def style():
@@ -38,14 +41,21 @@ def thumbnail(study, side=320):
     return f'data:image/png;base64,{b64encode(png.getvalue()).decode()}'
 
 
+def answers(study, ledger):
+    "(point of the grid, kind, word) of each answer that the first screen gives; of older pages without one, by the rows"
+    boxes = [match.groupdict() for match in BOX.finditer(figure.html(study))]
+    if boxes: return [(box['point'] or '', box['kind'], box['word']) for box in boxes]
+    found = figure.found(ledger)
+    return [('', found.kind, found.word)]
+
+
 def card(study):
-    "A committed study as a card: thumbnail, question, answer in a word, minutes of training"
-    ledger, by = pd.read_parquet(figure.ROOT/'nbs'/'results'/f'{study}.parquet'), GRIDS.get(study)
-    parts = {f'{by} {value}: ': rows for value, rows in ledger.groupby(by)} if by else {'': ledger}
-    answers = {point: figure.found(rows) for point, rows in parts.items()}
-    words = ', '.join(f'{point}<span class="sy-word sy-{a.kind}">{a.word}</span>' for point, a in answers.items())
-    replicates = min(a.replicates for a in answers.values())
-    trained = ['replicate', 'arm', *(column for column in ('labels', by) if column in ledger)]
+    "A committed study as a card: thumbnail, question, answer in a word, replicates and minutes of training"
+    ledger = pd.read_parquet(figure.ROOT/'nbs'/'results'/f'{study}.parquet')
+    words = ', '.join(f'{point and point + ": "}<span class="sy-word sy-{kind}">{word}</span>'
+                      for point, kind, word in answers(study, ledger))
+    replicates = confirmed(ledger).replicate.nunique()
+    trained = [column for column in ('replicate', 'arm', 'stage', 'labels', 'tune') if column in ledger]
     seconds = ledger.drop_duplicates(trained).seconds.sum()
     question = QUESTIONS.get(study, study.replace('_', ' '))
     address = thumbnail(study)

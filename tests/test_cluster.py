@@ -7,14 +7,17 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
 from distributed import Client, LocalCluster
 from pandas.testing import assert_frame_equal
+from synaug.errors import StudyError
 from synaug.study.cluster import Cluster, Workers
 from synaug.study.file import read_study
 from synaug.study.ledger import collect
+from synaug.study.progress import Forecast
 from synaug.study.runner import run_study
 from test_study import BODY, ENV, PARAMETERS, alive, command_of, gone, ledger, rows_of, write_notebook
 
@@ -67,6 +70,27 @@ def test_a_study_begun_here_ends_on_a_cluster_with_the_same_rows(folder, monkeyp
     assert_frame_equal(rows(folder/'both'), rows(folder/'here'))
     assert sorted(p.name for p in (folder/'both'/'cache').iterdir()) == ['0.txt', '1.txt', '2.txt']
     assert not [p for p in (folder/'both'/'runs').iterdir() if p.suffix == '.part' or p.name.startswith('.')]
+
+
+def test_runs_refuse_other_images_than_were_checked(tmp_path):
+    "As where a file changes meanwhile, or another machine has another one under this name"
+    def pictures(seed):
+        images = np.random.default_rng(seed).integers(0, 256, (60, 8, 8, 1), dtype=np.uint8)
+        np.savez(tmp_path/'cells.npz', train_images=images, train_labels=np.arange(60) % 2)
+    def changed(*_):
+        pictures(1)
+        return Forecast()
+    reads = 'from synaug.data.sources import load\nload(source, size=size)'
+    write_notebook(tmp_path/'reads.ipynb', PARAMETERS + "source = ''\nsize = 8", reads, BODY)
+    (tmp_path/'reads.yaml').write_text('notebook: reads.ipynb\ntitle: A made-up study\nreplicates: 1\n')
+    pictures(0)
+    study = read_study(tmp_path/'reads.yaml', [f'source={tmp_path/"cells.npz"}'])
+    with LocalCluster(n_workers=1, threads_per_worker=1, memory_limit=0, dashboard_address=':0') as local:
+        with Client(local) as client:
+            for where, cluster in dict(here=None, there=client).items():
+                pictures(0)
+                with pytest.raises(StudyError, match='cells: other images than those that the study was begun with'):
+                    run_study(study, tmp_path/where, agreed=changed, cluster=cluster)
 
 
 # Schedulers and workers in processes of their own

@@ -168,7 +168,7 @@ class Point:
         return self.left*(4_000_000 + 4*len(self.arms)*scored*self.data.train.n_classes)
 
 def points_of(study, loaded, left):
-    "The `Point`s of a study with these data, as `checked_data` gives them, of which these runs are left"
+    "The `Point`s of a study with these data, as `CheckedData.prepared`, of which these runs are left"
     found = []
     for point in study.points():
         values = study.parameters | point
@@ -233,7 +233,7 @@ def _free_bytes(out):
 
 def told_beforehand(
     study,
-    loaded,             # its data, as `checked_data` gives them
+    loaded,             # its data, as `CheckedData.prepared`
     left,               # runs that are not finished
     out,
     workers,            # runs at a time

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['CHECKS', 'kind_and_source', 'check_parameter', 'check_parameters', 'check_arms', 'check_generators', 'drawn_of',
-           'network_of', 'data_of', 'checked_data', 'data_key', 'fingerprints', 'check_data']
+           'network_of', 'data_of', 'CheckedData', 'checked_data', 'data_key', 'fingerprints', 'check_data']
 
 # %% ../../nbs/library/study/02_checks.ipynb #c003
 import inspect
 import re
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from string import Formatter
@@ -279,24 +280,32 @@ def data_of(values):
     from synaug.data.sources import load
     return _prepared(load(**_arguments(values)), values)
 
+@dataclass(frozen=True)
+class CheckedData:
+    "The data of a study"
+    prepared: dict      # `data_key` -> Dataset, as the first replicate has it
+    asked: dict         # what is asked of `load` -> fingerprint of what it gave
+
 def checked_data(study):
-    """The data of a `Study`, by what they are loaded with, after the budget of every grid point is drawn, of every
-    replicate where splits are drawn anew. SourceError, ImageError, LabelError, LeakError, BudgetError, ArmError,
+    """The `CheckedData` of a `Study`, after the budget of every grid point is drawn, of every replicate where splits are
+    drawn anew. SourceError, ImageError, LabelError, LeakError, BudgetError, ArmError,
     LossError, BackboneError, RecipeError"""
-    from synaug.data.sources import load
-    read, loaded = {}, {}
+    from synaug.data.sources import load, request
+    read, loaded, asked = {}, {}, {}
     for point in study.points():
         values = study.parameters | point
         _check_starts(values)
         if 'source' not in values: continue
         key = data_key(values)
         if key not in loaded:
-            read[key] = load(**_arguments(values))
+            arguments = _arguments(values)
+            read[key] = load(**arguments)
+            asked[request(**arguments)] = read[key].fingerprint()
             loaded[key] = _prepared(read[key], values)
         for check in _check_draw, _check_loss, _check_network: check(loaded[key], values)
         if loaded[key].draw is None: continue
         for r in range(1, study.replicates): _check_draw(_prepared(read[key], values, r), values, r)
-    return loaded
+    return CheckedData(loaded, asked)
 
 # %% ../../nbs/library/study/02_checks.ipynb #aed36999
 def data_key(values):
@@ -319,7 +328,7 @@ def _is_own(name):
 
 def check_data(study):
     "Load and check the data of a `Study`: its `fingerprints`; errors as of these and of `checked_data`"
-    return fingerprints(study, checked_data(study))
+    return fingerprints(study, checked_data(study).prepared)
 
 # %% ../../nbs/library/study/02_checks.ipynb #gen04
 def _check_synthetic(data, values):

@@ -69,6 +69,7 @@ class Job:
     limit: float | None     # seconds
     versions: dict          # that the worker must have
     topic: str              # of what the worker tells meanwhile
+    asked: dict             # what the run asks of `load` -> fingerprint of what it must give
 
 def _versions():
     "What decides the numbers of a run, the code of synaug as it is now on the disk included"
@@ -123,7 +124,7 @@ def execute_job(job):
         notebook = Path(desk)/'run.ipynb'
         notebook.write_bytes(zlib.decompress(job.notebook))
         run = notebook, folder, job.parameters | places
-        execute_all([run], 1, job.threads, done, job.limit, wanted, silent)
+        execute_all([run], 1, job.threads, done, job.limit, wanted, silent, asked=job.asked)
     if ended and sees: return ended | dict(folder=str(folder))
     packed = packed_folder(folder) if ended else None
     shutil.rmtree(folder, ignore_errors=True)
@@ -370,12 +371,12 @@ class Workers:
             versions=self.versions,
             machine=machine | dict(cpu=f'{n}, such as {machine["cpu"]}'))
 
-    def execute_all(self, jobs, workers, threads, done, limit=None):
+    def execute_all(self, jobs, workers, threads, done, limit=None, asked={}):
         "As `processes.execute_all`, `workers` at a time, or None: all. RunFailed where the scheduler is gone"
         if not jobs: return
         resources = {'GPU': 1} if self.facts['gpus'] else None
         topic = f'synaug-{secrets.token_hex(4)}'
-        same = dict(threads=threads, limit=limit, versions=self.facts['versions'], topic=topic)
+        same = dict(threads=threads, limit=limit, versions=self.facts['versions'], topic=topic, asked=asked)
         notebooks = {path: packed_notebook(path) for path in {job[0] for job in jobs}}
         by_name, waiting = {job[1].stem: job for job in jobs}, deque(jobs)
         runs = _Runs(self.cluster.client, topic, resources)

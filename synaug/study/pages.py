@@ -157,6 +157,8 @@ def _bare(cell):
         if 'metadata' in output: output.metadata = {k: v for k, v in output.metadata.items() if k.startswith('image/')}
         if 'execution_count' in output: output.execution_count = None
 
+_folders = re.compile(r"""(?<![\w.~:/\\-])([A-Za-z]:)?[/\\]([^/\\\s'"]+[/\\])+""")       # that a whole path begins with
+
 def save_page(out, path, largest=500_000):
     "Keep the report of the study in `out` as notebook `path`, never executed again, and the ledger beside it; `path`"
     out, path, settings = Path(out), Path(path), read_settings(out)
@@ -165,9 +167,12 @@ def save_page(out, path, largest=500_000):
     first = f"# {title}\n\n> The report of study {settings['study']}, as it ran\n\n- skip_exec: true"
     report.cells = [nbformat.v4.new_markdown_cell(first), *report.cells]
     report.metadata = dict(kernelspec=dict(display_name='python3', language='python', name='python3'))
+    typed, told = (escape(command) for command in (settings['command'], _folders.sub('', settings['command'])))
     for i, cell in enumerate(report.cells):
         cell.id = f'c{i:03d}'
         _bare(cell)
+        for data in (output.data for output in cell.get('outputs', []) if 'data' in output):
+            if 'text/html' in data: data['text/html'] = data['text/html'].replace(typed, told)
     path.parent.mkdir(parents=True, exist_ok=True)
     for colours, share in _SMALLER:
         small = deepcopy(report)

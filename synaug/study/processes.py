@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 
+from ..data.seen import CHECKED
 from ..errors import StudyError
 from ..stages import WHERE
 from ..store import abandoned, lock
@@ -67,7 +68,7 @@ def execute(notebook, folder, parameters, parent):
 # %% ../../nbs/library/study/07_processes.ipynb #c007
 _RUN = 'import sys, json; from synaug.study.processes import execute; execute(*json.loads(sys.argv[1]))'
 
-def _environment(threads, runtime):
+def _environment(threads, runtime, asked):
     "The environment variables of a run"
     package = str(Path(synaug.__file__).resolve().parent.parent)
     given = os.environ.get('PYTHONPATH', '').split(os.pathsep)
@@ -85,15 +86,15 @@ def _environment(threads, runtime):
         JUPYTER_RUNTIME_DIR=runtime,
         IPYTHONDIR=f'{runtime}/ipython',
         PYTHONPATH=os.pathsep.join(on_path),
-    )
+    ) | {CHECKED: json.dumps(asked)}
 
-def _start(notebook, folder, parameters, threads, runtime):
+def _start(notebook, folder, parameters, threads, runtime, asked):
     """Start `execute` in a new process, which no Ctrl-C in the terminal reaches and no module of the working folder;
     its output goes to log.txt"""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     job = json.dumps([str(notebook), str(folder), parameters, os.getpid()])
-    settings = dict(env=_environment(threads, runtime), stdin=subprocess.DEVNULL, start_new_session=True)
+    settings = dict(env=_environment(threads, runtime, asked), stdin=subprocess.DEVNULL, start_new_session=True)
     with open(folder/'log.txt', 'w') as log:
         return subprocess.Popen([sys.executable, '-P', '-c', _RUN, job], stdout=log, stderr=log, **settings)
 
@@ -164,6 +165,7 @@ def execute_all(
     wanted=lambda: True,        # whether to go on
     silent=no_sign_of_life,     # (job, patience) -> None, called of one that does not work
     patience=SILENT,            # seconds
+    asked={},                   # what they ask of `load` -> fingerprint of what it must give
 ):
     "Run all `jobs`. Whatever ends this ends them all"
     waiting, running = list(jobs), []
@@ -172,7 +174,7 @@ def execute_all(
             while (waiting or running) and wanted():
                 while waiting and len(running) < workers:
                     job = waiting.pop(0)
-                    running.append(_Running(job, _start(*job, threads, runtime), limit))
+                    running.append(_Running(job, _start(*job, threads, runtime, asked), limit))
                 for run in list(running):
                     code = run.code()
                     if code is None:

@@ -141,10 +141,10 @@ def unfinished(runs, out):
     "Those of the runs that have no rows in folder `out` yet"
     return [run for run in runs if read_rows(out/'runs'/run.name) is None]
 
-def run_pending(study, runs, out, workers, threads, limit=None, mix=False, elsewhere=None):
+def run_pending(study, runs, out, workers, threads, limit=None, mix=False, elsewhere=None, asked={}):
     """Execute the runs that have no rows yet, here or by the `Workers` of a cluster: of those that failed, a list of
-    (folder, exception name, message), also for taking more than `limit` seconds. StudyError if finished ones were made
-    with other versions, unless they may `mix`"""
+    (folder, exception name, message), also for taking more than `limit` seconds, or for other images than were checked,
+    `asked` as of `CheckedData`. StudyError if finished ones were made with other versions, unless they may `mix`"""
     pending = unfinished(runs, out)
     versions = elsewhere.versions if elsewhere else version_facts()
     made_with, waiting = versions | dict(threads=threads), {run.name for run in pending}
@@ -164,7 +164,7 @@ def run_pending(study, runs, out, workers, threads, limit=None, mix=False, elsew
             if why: failed.append(why)
             advance(job[1].stem, seconds, 'FAILED' if why else 'done')
         execute = elsewhere.execute_all if elsewhere else execute_all
-        execute(jobs, workers, threads, done, limit)
+        execute(jobs, workers, threads, done, limit, asked=asked)
     return sorted(failed)
 
 def raise_failures(failed, total):
@@ -190,13 +190,13 @@ def run_study(study, out, workers=None, command='', limit=None, mix=False, agree
     out = Path(out).resolve()
     if workers is not None and workers < 1: raise StudyError(f'workers must be at least 1; found {workers}')
     with opened(cluster) as there:
-        loaded = checked_data(study)
-        runs = planned_runs(study, fingerprints(study, loaded))
+        checked = checked_data(study)
+        runs = planned_runs(study, fingerprints(study, checked.prepared))
         at_once = min(workers or (there.at_once() if there else cores()), len(runs))
         settings = study_settings(study, runs, command, at_once, max(1, cores() // at_once))
         check_folder(out, settings)
         left = unfinished(runs, out)
-        forecast = agreed(study, loaded, left, out, at_once) if agreed else Forecast()
+        forecast = agreed(study, checked.prepared, left, out, at_once) if agreed else Forecast()
         if not forecast: return None
         out.mkdir(parents=True, exist_ok=True)
         path = None
@@ -208,7 +208,8 @@ def run_study(study, out, workers=None, command='', limit=None, mix=False, agree
             text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
             write(out/'study.yaml', lambda path: path.write_text(text, encoding='utf-8'))
             begin(out, 'runs', at_once, forecast if forecast.run else None)
-            failed = run_pending(study, runs, out, workers if there else at_once, threads, limit, mix, elsewhere)
+            how = dict(limit=limit, mix=mix, elsewhere=elsewhere, asked=checked.asked)
+            failed = run_pending(study, runs, out, workers if there else at_once, threads, **how)
             if len(failed) < len(runs):
                 begin(out, 'report', at_once)
                 path = write_report(out)

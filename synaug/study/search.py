@@ -22,7 +22,7 @@ from ..outcome import read_rows, write_table
 from ..partners import check_arm
 from ..store import write
 from .beforehand import Paces, Point, forecast_of, sampled, sampling_steps, start_updates
-from .checks import check_arms, check_data, data_of
+from .checks import check_arms, checked_data, data_of, fingerprints
 from .cluster import Workers, opened
 from .file import Study, read_study
 from .machine import cores, generator_seconds, update_seconds
@@ -210,6 +210,7 @@ class Folder:
     workers: int
     command: str
     fingerprints: dict
+    asked: dict             # as of `CheckedData`
     runs: list
     told: dict              # what else study.yaml says
     limit: float | None = None  # seconds that a run may take
@@ -245,7 +246,7 @@ class Folder:
         self.begin(arms, runs)
         workers, elsewhere = min(self.workers, len(runs)), self.elsewhere
         threads = elsewhere.told['threads'] if elsewhere else max(1, cores()//workers)
-        how = dict(limit=self.limit, mix=self.mix, elsewhere=elsewhere)
+        how = dict(limit=self.limit, mix=self.mix, elsewhere=elsewhere, asked=self.asked)
         failed = run_pending(self.search.study, runs, self.out, workers, threads, **how)
         if failed: raise_failures(failed, len(runs))
         return stage_rows(self.out, runs)
@@ -295,11 +296,13 @@ def run_search(search, out, workers=None, command='', say=print, timing=True, li
         values = search.study.parameters
         data = data_of(values)
         search, left_out = possible(search, data)
-        how = dict(limit=limit, mix=mix, data=data if timing else None)
-        folder = Folder(search, out, workers, command, check_data(search.study), runs=[], told={}, **how)
+        checked = checked_data(search.study)
+        known = fingerprints(search.study, checked.prepared)
+        how = dict(runs=[], told={}, limit=limit, mix=mix, data=data if timing else None)
+        folder = Folder(search, out, workers, command, known, checked.asked, **how)
         check_folder(out, folder.settings())
-        known = timing and {'updates', 'pool_steps', 'generator_steps'} <= set(values)
-        estimate = minutes(search, data, *timed_steps(data, values), workers) if known else None
+        timed = timing and {'updates', 'pool_steps', 'generator_steps'} <= set(values)
+        estimate = minutes(search, data, *timed_steps(data, values), workers) if timed else None
         for sentence in plan_sentences(search, left_out, estimate): say(sentence)
         out.mkdir(parents=True, exist_ok=True)
         with alone_in(out):
