@@ -42,7 +42,7 @@ def thumbnail(study, side=320):
 
 
 def answers(study, ledger):
-    "(point of the grid, kind, word) of each answer that the first screen gives; of older pages without one, by the rows"
+    "(point of the grid, kind, word) of each answer on the first screen; of older pages without one, by the rows"
     boxes = [match.groupdict() for match in BOX.finditer(figure.html(study))]
     if boxes: return [(box['point'] or '', box['kind'], box['word']) for box in boxes]
     found = figure.found(ledger)

@@ -234,9 +234,18 @@ def test_patients_of_one_class_are_no_classes(tmp_path, patients):
     if patients[0] == '001': assert load(tmp_path/'cells').train.n_classes == 3        # asked for by name
 
 
-def test_a_class_spelled_otherwise_is_refused(tmp_path):
-    with pytest.raises(LabelError, match="'NORMAL' is not among the classes .*: Normal, Sick; rename"):
-        load(write(tmp_path, 'train/Normal', 'train/Sick', 'test/NORMAL', 'test/Sick'))
+def test_a_class_spelled_otherwise_is_one_class_and_another_is_refused(tmp_path):
+    with pytest.warns(UserWarning, match='NORMAL and Normal are one class'):
+        found = load(write(tmp_path/'case', 'train/Normal', 'train/Sick', 'test/NORMAL', 'test/Sick'))
+    assert sorted(found.train.classes) == sorted(found.test.classes) and found.train.n_classes == 2
+    with pytest.raises(LabelError, match="'Norm' is not among the classes .*: Normal, Sick; rename"):
+        load(write(tmp_path/'other', 'train/Normal', 'train/Sick', 'test/Norm', 'test/Sick'))
+
+
+def test_patients_of_several_sites_hold_the_classes(tmp_path):
+    sites = [f'site{s}/patient{s}{p}/{c}' for s in (1, 2, 3) for p in (1, 2) for c in ('benign', 'malignant')]
+    with pytest.warns(UserWarning, match='hold the classes benign, malignant'): found = load(write(tmp_path, *sites))
+    assert found.train.classes == ('benign', 'malignant') and found.train.groups is not None
 
 
 @pytest.mark.parametrize('places', [['0.png', '1.png'], ['images'], ['train/images', 'test/images'], ['train', 'val']])

@@ -17,6 +17,7 @@ from .companions import is_container, joined_channels, name_groups, without_mask
 from .folders import Listing, files_below, folders_in, is_image
 from .pixels import left_out
 from .splits import is_split, name_words, split_name
+from .tables import spellings
 from ..errors import LabelError, SourceError
 
 # %% ../../nbs/library/data/11_class_folders.ipynb #f006
@@ -25,7 +26,8 @@ _persons = set('patient patients pat subject subj donor case slide plate animal 
 _folds = set('fold folds cv split kfold'.split())
 _parts = set('part parts chunk shard images image img folder batch archive zip'.split())
 _rounds = set('set dataset session visit run experiment exp rep replicate dish hospital clinic scanner'.split())
-_series = _rounds | set('p sub s id well site centre center day week group magnification level'.split())
+_sites = set('site centre center'.split())
+_series = _rounds | _sites | set('p sub s id well day week group magnification level'.split())
 
 def _some(names, most=4):
     "A few names in their order, and how many more there are"
@@ -116,6 +118,16 @@ def holds_classes(tree, folders):
                           'them? Move these up, or give one of those as the source')
     return False
 
+def _hold_persons(tree, folders):
+    "Whether these are sites, sessions or parts that hold folders of persons, in which the classes are"
+    persons = [person for p in folders for person in tree.inner[p]]
+    within = _names_in(tree, persons)
+    often = Counter(name for found in within.values() for name in found)
+    if not often or min(often.values()) < 2 or not all(within.values()): return False
+    loose = any(tree.loose[p] for p in [*folders, *persons])
+    places = _numbered([p.name for p in folders], _rounds | _folds | _parts | _sites)
+    return places and not loose and _look_like_ids([p.name for p in persons]) and not _look_like_ids(often)
+
 _wrapping = 'set', 'sets', 'data', 'dataset', 'datasets', 'images', 'imgs', 'files'
 
 # %% ../../nbs/library/data/11_class_folders.ipynb #f012c
@@ -191,6 +203,9 @@ def class_rows(tree, at, folders, split):
         return class_rows(tree, folders[0], tree.inner[folders[0]], split)
     _check_empty(at)
     if not folders: raise SourceError(f'{at}: holds no folder of images; put the images into a folder per class')
+    if _hold_persons(tree, folders):
+        warnings.warn(f'{at}: the folders {_some(p.name for p in folders)} hold those of patients or the like')
+        folders = [person for p in folders for person in tree.inner[p]]
     if holds_classes(tree, folders): return _rows_of_folds(tree, at, folders, split)
     folders = _classes_among(tree, at, folders)
     inner = set().union(*_names_in(tree, folders).values())
@@ -338,10 +353,16 @@ def list_folders(folder):
     try: rows = split_rows(tree, unwrapped(tree, folder), folder)
     except SourceError as e: raise SourceError(f'{e}{_beside(tables, others)}') from None
     rows = pd.DataFrame(rows, columns=['place', 'labels', 'split', 'group', 'folder'])
-    rows = add_groups(rows, folder)
+    rows = add_groups(_one_spelling(rows, folder), folder)
     file_of = dict(zip(places, files))
     rows = rows.assign(files=[file_of[p] for p in rows.place], where=rows.place.map(str))
     return Listing(folder, rows.drop(columns=['place', 'folder']), channels=channels, groups_from=_groups_from)
+
+def _one_spelling(rows, folder):
+    "The rows, classes that are written in two ways made one, and a note of these"
+    called, said = spellings(Counter(name for labels in rows.labels for name in labels))
+    if said: warnings.warn(f'{folder}: {"; ".join(said)}')
+    return rows.assign(labels=[tuple(called[name] for name in labels) for labels in rows.labels])
 
 _groups_from = 'the folders or file names; --group none (group_column=) does without'
 

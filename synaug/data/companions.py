@@ -157,6 +157,7 @@ def channel_order(channel):
 def joined_channels(source, files):
     """(places, files, channels): where each image is, its one file or the tuple of its channels, and the names of
     these, else None. SourceError if a channel of an image is missing"""
+    if not files: return files, files, None
     readings = [_by_image(files, kind) for kind in _kinds_of_channel] + [_by_folder(source, files)]
     for images in readings:
         sets = Counter(frozenset(found) for found in images.values())

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['stem', 'Below', 'Finder', 'first_file', 'split_word', 'Columns', 'Roles', 'named_column', 'file_columns',
-           'one_hot_columns', 'roles', 'row_labels', 'row_groups', 'row_splits', 'row_files', 'once', 'table_listing',
-           'tables_in', 'manifest_tables', 'manifest_file', 'has_class_folders', 'list_manifest', 'beside',
-           'list_class_folders']
+           'one_hot_columns', 'roles', 'row_labels', 'row_groups', 'row_splits', 'row_files', 'once', 'by_unit',
+           'table_listing', 'tables_in', 'manifest_tables', 'manifest_file', 'has_class_folders', 'list_manifest',
+           'beside', 'list_class_folders']
 
 # %% ../../nbs/library/data/09_manifests.ipynb #c005
 import numpy as np
@@ -375,6 +375,8 @@ def row_files(table, role, finder, split=''):
         text = next(t for t in table[list(role.file)].iloc[gone[0]] if finder.find(t, split) is None)
         more = f'; {len(gone)} of {len(found)} rows name files that are not there' if len(gone) > 1 else ''
         where = table['where'].iloc[gone[0]]
+        if not text: raise SourceError(f'{where}: no file is named; name one, or remove the row{more}')
+        if '://' in text: raise SourceError(f'{where}: {text} is an address; download the images, and name their files')
         raise SourceError(f'{where}: there is no file {finder.home/text}: paths are taken from the folder of the '
                           f'table, {finder.home}, and no image below {finder.top} is called so{more}')
     return found
@@ -408,6 +410,36 @@ def once(rows):
     kept = rows[~key.duplicated().to_numpy()].assign(labels=list(labels.values()))
     return kept, [said + (f'; {len(strife)} images have the labels of all their rows' if strife else '')]
 
+# %% ../../nbs/library/data/09_manifests.ipynb #u036
+_loose_words = 'id', 'uid', 'key', 'name', 'imageid'       # that may name a file, and may name a patient
+
+def by_unit(table, finder):
+    """(the table with a row for each image, the column that says whose it is) where no cell names an image, but a
+    column names folders of images or what file names begin with; (the table, '') otherwise"""
+    columns = [c for c in table if c != 'where']
+    clear = any(plain(c) in FILE_WORDS and plain(c) not in _loose_words for c in columns)
+    if clear or finder.below.joined[0] or any(_share_there(table, c, finder) for c in columns): return table, ''
+    for c in columns:
+        rows = {text.strip().casefold(): i for i, text in enumerate(table[c])}
+        found = [(i, file) for file in finder.below.images if (i := _unit_of(file, finder.top, rows)) is not None]
+        if len(rows) < len(table) or len({i for i, _ in found}) < .9*len(rows): continue
+        places, files = zip(*found)
+        said = f'{c} names folders, or what file names begin with: {len(rows)} rows are {len(files)} images'
+        paths = [os.path.relpath(file, finder.home) for file in files]
+        made = table.iloc[list(places)].assign(path=paths).reset_index(drop=True)
+        made.attrs['read_as'] = '; '.join(filter(None, [table.attrs.get('read_as', ''), said]))
+        return made, c
+    return table, ''
+
+def _unit_of(file, top, rows):
+    "The place in `rows` of a folder that an image lies in, or of the longest beginning of its name; None without any"
+    names = [part.casefold() for part in _below(file, top)]
+    begin = stem(file.name)
+    while cut := re.search(r'[^ _\-.][ _\-.]+[^ _\-.]*$', begin):
+        begin = begin[:cut.start() + 1]
+        names.append(begin)
+    return next((rows[name] for name in names if name in rows), None)
+
 # %% ../../nbs/library/data/09_manifests.ipynb #c037
 def table_listing(file, finder, columns=Columns(), split=''):
     """The images of one table as `Listing`; `split`: of all its rows, '' for that of the table. SourceError,
@@ -415,8 +447,9 @@ def table_listing(file, finder, columns=Columns(), split=''):
     table = read_table(file)
     if table.empty: raise SourceError(f'{file}: lists no images')
     try:
-        role = roles(table, finder, columns)
-        rows, said = _rows(table, role, finder, split, columns.group)
+        table, unit = by_unit(table, finder)
+        role = roles(table, finder, columns._replace(group=columns.group or unit))
+        rows, said = _rows(table, role, finder, split, split or split_word(file.stem), columns.group)
         _check_groups(rows, role)
     except SynaugError as e: raise type(e)(f'{file}: {e}') from None
     said = [table.attrs.get('read_as', ''), *said, *_overlooked(table, role, columns)]
@@ -428,9 +461,10 @@ def table_listing(file, finder, columns=Columns(), split=''):
     where_from = f'column {role.group}; --group none (group_column=) does without' if role.group else ''
     return Listing(file, rows.reset_index(drop=True), channels=channels, task=task, groups_from=where_from)
 
-def _rows(table, role, finder, split, group=''):
-    "(rows of a listing, sentences that say what was decided); `group`: what the user said of groups"
-    files = row_files(table, role, finder, split)
+def _rows(table, role, finder, split, near, group=''):
+    """(rows of a listing, sentences that say what was decided); `near`: the split whose folder is meant where several
+    have a file of one name, `group`: what the user said of groups"""
+    files = row_files(table, role, finder, near)
     first = list(map(first_file, files))
     splits, by_split = ([split]*len(files), []) if split else row_splits(table, role, first, finder.top)
     in_pool = pd.Series([split_name(s) == 'pool' for s in splits], index=table.index)

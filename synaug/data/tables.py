@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FILE_WORDS', 'LABEL_WORDS', 'SPLIT_WORDS', 'decoded', 'separator', 'read_table', 'table_rows', 'plain', 'label_named',
-           'first_named', 'group_rank', 'is_missing', 'label_lists']
+           'first_named', 'group_rank', 'is_missing', 'label_lists', 'spellings']
 
 # %% ../../nbs/library/data/08_tables.ipynb #c003
 import codecs
@@ -135,7 +135,8 @@ LABEL_WORDS = ('label labels class classes classname classlabel labelname catego
                'classid labelid groundtruth gt annotation '
                'pathology histology abnormality condition benignmalignant malignancy subtype grade stage severity '
                'level celltype tissue tissuetype tumortype cancertype species phenotype moa compound treatment '
-               'outcome result status type tags klasse classe clase diagnose diagnostico befund etiqueta').split()
+               'outcome result status type tags choice klasse classe clase diagnose diagnostico befund '
+               'etiqueta').split()
 SPLIT_WORDS = ('split datasplit datasetsplit subset set partition phase usage cohort traintest trainvaltest '
                'fold folds kfold cvfold dataset').split()
 
@@ -229,7 +230,7 @@ def label_lists(texts):
         if lists[text] is not None: return lists[text]
         return re.split('[;|]', text.replace(joint, ';') if joint else text)
     kept = {t: tuple(dict.fromkeys(_unquoted(name) for name in cut(t) if name.strip())) for t in lists}
-    called, more = _spellings(Counter(name for t in texts for name in kept[t]))
+    called, more = spellings(Counter(name for t in texts for name in kept[t]))
     named = {t: tuple(dict.fromkeys(called[name] for name in names)) for t, names in kept.items()}
     return [named[t] for t in texts], said + more
 
@@ -237,8 +238,8 @@ def _unquoted(name): return re.sub(r'^(["\'])(.*)\1$', r'\2', name.strip())
 
 def _numbers(text): return text.split() if re.fullmatch(r'[01]( [01]){2,}', text) else None
 
-def _spellings(counts):
-    "The one spelling of each label, and what was made one; `counts`: how often each is met"
+def spellings(counts):
+    "(the one spelling of each label, what was made one and what is odd, in sentences); `counts`: how often each is met"
     whole = all(re.fullmatch(r'[+-]?\d+(\.0*)?', name) for name in counts)
     values = {name: str(int(float(name))) for name in counts} if whole else {}
     written = Counter(values[name] for name in values if '.' not in name)
@@ -247,7 +248,9 @@ def _spellings(counts):
     said = [f'{", ".join(padded)}: read without leading zeros, as other rows have them'] if padded else []
     alike = {}
     for name in sorted(set(called.values())):
-        alike.setdefault(re.sub(r'[\s_-]+', ' ', name).casefold(), []).append(name)
+        alike.setdefault(re.sub(r'[\s_-]+', ' ', name).strip().casefold(), []).append(name)
+    if len(alike) > 2 and all(re.fullmatch(r'[+-]?\d*\.?\d+', name) for name in alike) and not whole:
+        said.append(f'labels are fractions such as {max(alike, key=len)}, each a class: are they measurements?')
     for key, names in alike.items():
         if len(names) == 1 or re.fullmatch(r'[\d.\s-]+', key): continue
         if len(key) < 3:

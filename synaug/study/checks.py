@@ -287,8 +287,8 @@ class CheckedData:
     asked: dict         # what is asked of `load` -> fingerprint of what it gave
 
 def checked_data(study):
-    """The `CheckedData` of a `Study`, after the budget of every grid point is drawn, of every replicate where splits are
-    drawn anew. SourceError, ImageError, LabelError, LeakError, BudgetError, ArmError,
+    """The `CheckedData` of a `Study`, after the budget of every grid point is drawn, of every replicate where splits
+    are drawn anew. SourceError, ImageError, LabelError, LeakError, BudgetError, ArmError,
     LossError, BackboneError, RecipeError"""
     from synaug.data.sources import load, request
     read, loaded, asked = {}, {}, {}
