@@ -16,7 +16,7 @@ from pandas.testing import assert_frame_equal
 from synaug.errors import StudyError
 from synaug.study.cluster import Cluster, Workers
 from synaug.study.file import read_study
-from synaug.study.ledger import collect
+from synaug.study.ledger import collect, read_settings
 from synaug.study.progress import Forecast
 from synaug.study.runner import run_study
 from test_study import BODY, ENV, PARAMETERS, alive, command_of, gone, ledger, rows_of, write_notebook
@@ -254,6 +254,47 @@ def test_the_parent_is_stopped_and_nothing_goes_on(folder, whole, dask, how, cod
     assert code == 0, wrong
     assert_frame_equal(ledger(out), ledger(whole))
     assert not [p for p in (out/'runs').iterdir() if p.suffix == '.part' or p.name.startswith('.')]
+
+@pytest.mark.slow
+def test_several_studies_and_a_limit_on_a_cluster(folder, whole, dask):
+    "The second study is held: its runs are ended and told; the first was finished before"
+    dask.hold.touch()
+    (folder/'held.yaml').write_text((folder/'fake.yaml').read_text().replace('replicates: 3', 'replicates: 2'))
+    (folder/'alone.yaml').write_text((folder/'fake.yaml').read_text().replace('replicates: 3', 'replicates: 1'))
+    for _ in range(2): dask.worker()
+    options = '--cluster', dask.address, '--limit', '.3'
+    code, said, wrong = finish(begin(folder, 'alone.yaml', 'both', 'held.yaml', *options))
+    assert code == 1 and '1 of 2 runs failed' in wrong and 'took longer than a run may' in wrong, wrong
+    assert [len(rows_of(folder/'both'/name)) for name in ('alone', 'held')] == [1, 1]
+    dask.hold.unlink()
+    code, _, wrong = finish(begin(folder, 'alone.yaml', 'both', 'held.yaml', '--replicates', 3, *options))
+    assert code == 0, wrong
+    for name in 'alone', 'held':
+        assert_frame_equal(ledger(folder/'both'/name).assign(study=''), ledger(whole).assign(study=''))
+
+
+@pytest.mark.slow
+def test_a_search_on_a_cluster_is_the_search_here(tmp_path, monkeypatch):
+    from synaug.study import search as room
+    monkeypatch.setattr(room, 'write_report', lambda out: out)
+    images = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 1), dtype=np.uint8)
+    np.savez(tmp_path/'cells.npz', train_images=images, train_labels=np.arange(300) % 2)
+    parameters = PARAMETERS + "source = ''\nlabels_per_class = 5\nhidden_labels = True\nstage = 'confirm'\n"
+    body = BODY.replace("'val', 'test'", "('val',) if stage == 'explore' else ('val', 'test')")
+    write_notebook(tmp_path/'race.ipynb', parameters, body.replace('**facts', '**facts, stage=stage'))
+    (tmp_path/'race.yaml').write_text('notebook: race.ipynb\ntitle: A race\nreplicates: 2\nmetric: macro_f1\nsearch:\n'
+                                      '  candidates: [add-800%, add, flips, mixup]\n  trainings: 8\n')
+    race = room.read_search(tmp_path/'cells.npz', search=tmp_path/'race.yaml')
+    told = dict(timing=False, say=lambda *_: None)
+    room.run_search(race, tmp_path/'here', workers=2, **told)
+    with LocalCluster(n_workers=1, threads_per_worker=2, memory_limit=0, dashboard_address=':0') as local:
+        with Client(local) as client: room.run_search(race, tmp_path/'there', cluster=client, **told)
+    here, there = rows(tmp_path/'here'), rows(tmp_path/'there')
+    assert set(here.stage) == {'explore', 'confirm'}
+    assert_frame_equal(here, there)
+    chosen = [read_settings(tmp_path/name)['chosen'] for name in ('here', 'there')]
+    assert chosen[0] == chosen[1] and chosen[0]['image'] in race.candidates
+
 
 # Many
 
