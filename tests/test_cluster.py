@@ -301,7 +301,7 @@ def test_a_search_on_a_cluster_is_the_search_here(tmp_path, monkeypatch):
 def pretend(rows, notebook):
     "On a worker: runs are no processes from here on, but write these rows and this notebook at once"
     import synaug.study.cluster as room
-    def at_once(jobs, workers, threads, done, *_):
+    def at_once(jobs, workers, threads, done, *_, **__):
         for job in jobs:
             job[1].mkdir(parents=True)
             for name, content in [('rows.parquet', rows), ('notebook.ipynb', notebook), ('log.txt', b'')]:

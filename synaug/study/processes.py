@@ -58,6 +58,7 @@ def execute(notebook, folder, parameters, parent):
         end(os.getpid())
     Thread(target=watch, daemon=True).start()
     os.environ[WHERE] = f'{folder}/stage.json'
+    tempfile.tempdir = os.environ['JUPYTER_RUNTIME_DIR']        # what a kernel that is killed has left goes with it
     from jupyter_client import KernelManager
     from papermill import PapermillExecutionError, execute_notebook
     KernelManager.transport.default_value = 'ipc' if os.name == 'posix' else 'tcp'
