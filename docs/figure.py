@@ -21,9 +21,9 @@ COLOURS |= dict(open=('#6b4400', '#fdf2d8'), nothing=('#57606a', '#f3f5f7'))
 
 
 def pictures(notebook):
-    "The PNG images in the outputs of a cell whose code names one of these sections, first to last"
+    "The PNG images in the outputs of the cells that show images, of older reports too, first to last"
     for cell in json.loads(notebook.read_text(encoding='utf-8'))['cells']:
-        if not re.search(r'report\.(first_screen|images)\(\)', ''.join(cell['source'])): continue
+        if not re.search(r"report\.(first_screen|images)\(\)|first_runs\('samples", ''.join(cell['source'])): continue
         for output in cell['outputs']:
             data = output.get('data', {})
             if 'image/png' in data: yield ''.join(data['image/png'])
