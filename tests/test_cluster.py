@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import psutil
@@ -330,6 +331,7 @@ def test_a_thousand_runs_cost_little(tmp_path, dask, capsys, seen):
     rows = pd.DataFrame([dict(arm=arm, split='test', metric='macro_f1', value=.7) for arm in ('real', 'add')])
     with Cluster(dask.address) as cluster:
         workers = Workers(cluster)
+        cloudpickle.register_pickle_by_value(sys.modules[__name__])         # workers do not know this file
         cluster.client.run(pretend, rows.to_parquet(index=False), b' '*500_000)
         spent, began = [seconds(parent), seconds(scheduler)], time.monotonic()
         workers.execute_all(jobs, None, 1, done)

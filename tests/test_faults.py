@@ -1,4 +1,4 @@
-"What a machine may do to a study - no space, no permission, names in the way - is one line, and nothing finished is lost"
+"What a machine may do to a study - no space, names in the way - is told in one line, and nothing finished is lost"
 import os
 import subprocess
 import sys
@@ -39,7 +39,8 @@ def mounted(place, *options):
     "A file system of its own at `place`"
     place.mkdir()
     command = ['mount', '-t', 'tmpfs', *options, 'none', str(place)]
-    if os.getuid() or subprocess.run(command, capture_output=True).returncode: pytest.skip('nothing can be mounted here')
+    if os.getuid() or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip('nothing can be mounted here')
     try: yield place
     finally: subprocess.run(['umount', '-l', str(place)])
 

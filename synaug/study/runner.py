@@ -23,7 +23,7 @@ from .checks import checked_data, fingerprints
 from .cluster import Workers, opened, sweep
 from .file import without_folders
 from .ledger import MADE_WITH, read_settings
-from .machine import cores, machine_facts, version_facts
+from .machine import cores, machine_facts, threads_each, version_facts
 from .notebook import notebook_code, notebook_parameters
 from .pages import write_report
 from .processes import execute_all, failure
@@ -193,7 +193,7 @@ def run_study(study, out, workers=None, command='', limit=None, mix=False, agree
         checked = checked_data(study)
         runs = planned_runs(study, fingerprints(study, checked.prepared))
         at_once = min(workers or (there.at_once() if there else cores()), len(runs))
-        settings = study_settings(study, runs, command, at_once, max(1, cores() // at_once))
+        settings = study_settings(study, runs, command, at_once, threads_each(at_once))
         check_folder(out, settings)
         left = unfinished(runs, out)
         forecast = agreed(study, checked.prepared, left, out, at_once) if agreed else Forecast()

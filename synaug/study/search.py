@@ -25,7 +25,7 @@ from .beforehand import Paces, Point, forecast_of, sampled, sampling_steps, star
 from .checks import check_arms, checked_data, data_of, fingerprints
 from .cluster import Workers, opened
 from .file import Study, read_study
-from .machine import cores, generator_seconds, update_seconds
+from .machine import cores, generator_seconds, threads_each, update_seconds
 from .notebook import nearest, notebook_words
 from .pages import write_report
 from .progress import begin
@@ -221,7 +221,7 @@ class Folder:
 
     def settings(self):
         "What `study.yaml` says"
-        threads = max(1, cores()//self.workers)
+        threads = threads_each(self.workers)
         study = replace(self.search.study, parameters=_fixed(self.search.study.parameters))
         found = study_settings(study, self.runs, self.command, self.workers, threads)
         raced = dict(candidates=list(self.search.candidates), beside=list(self.search.beside))
@@ -245,7 +245,7 @@ class Folder:
         self.write()
         self.begin(arms, runs)
         workers, elsewhere = min(self.workers, len(runs)), self.elsewhere
-        threads = elsewhere.told['threads'] if elsewhere else max(1, cores()//workers)
+        threads = elsewhere.told['threads'] if elsewhere else threads_each(workers)
         how = dict(limit=self.limit, mix=self.mix, elsewhere=elsewhere, asked=self.asked)
         failed = run_pending(self.search.study, runs, self.out, workers, threads, **how)
         if failed: raise_failures(failed, len(runs))
