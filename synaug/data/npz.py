@@ -341,7 +341,9 @@ def _images_form(images, arrays, size, file):
     long = set()
     for s, array in images.items():
         with naming(f'{file}: {s}'): _, height, width, _ = _shape(array, _names(arrays, 'channel_names'))
+        if not (height and width): raise ImageError(f'{file}: {s}: images of {height}x{width} have no pixels')
         if size and height != width: long.add(f'{height}x{width}')
+    if not any(a.shape[0] for a in images.values()): raise ImageError(f'{file}: holds no images, only empty arrays')
     many = max((a.shape[3] for a in images.values() if len(a.shape) == 4), default=1)
     with naming(file): form, notes = _form({s: a for s, a in images.items() if len(a.shape) and a.shape[0]})
     if long: notes = [*notes, f'images of {min(long)} are squeezed to {size}x{size}: all of the picture is kept']

@@ -145,7 +145,7 @@ def write_report(out):
     return out/'report.html'
 
 # %% ../../nbs/library/study/08_pages.ipynb #c017
-_SMALLER = (256, 1.), (128, 1.), (64, 1.), (64, .7), (64, .5), (64, .35)    # of pictures: the first that fits
+_SMALLER = (256, 1.), (128, 1.), (64, 1.), (64, .7), (64, .5), (64, .35), (32, .3)      # of pictures: the first that fits
 
 def _bare(cell):
     "A cell as it is committed: without counts and metadata, and without the title, which has a cell of its own"
