@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT/'docs')]
 import gallery  # noqa: E402 (after the path of this checkout)
 
 SECTIONS = 'guides', 'results', 'evidence', 'experiments', 'library'
-FIRST = 'start', 'play', 'your_images', 'reading_a_report', 'labels_and_replicates'     # of the guides
+FIRST = 'start', 'play', 'your_images', 'reading_a_report', 'labels_and_replicates', 'what_would_help'  # of the guides
 SHORT = {               # page -> its title in the contents, where its own is a sentence
     'results/hpa_cells': 'HPA cells',
     'results/histology_pretraining': 'Colorectal nuclei (paper 2)',
@@ -36,7 +36,9 @@ SHORT = {               # page -> its title in the contents, where its own is a 
     'results/quick': 'Simulated cells',
     'results/your_images': '300 blood cells, all labels',
     'results/pretrained': 'Blood cells, ImageNet weights',
-    'results/made_elsewhere': 'Blood cells, images made elsewhere'}
+    'results/made_elsewhere': 'Blood cells, images made elsewhere',
+    'results/search_blood_cells': 'Blood cells, a search',
+    'results/search_hpa_cells': 'HPA cells, a search'}
 WINGS = 'data', 'generators', 'classifiers', 'audits', 'verdicts', 'plots', 'study'
 
 

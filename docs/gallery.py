@@ -19,7 +19,9 @@ QUESTIONS = {           # committed study -> what it asked
     'organ_on_chip': 'Do LoRA images in growing amounts have no effect? (Ivanovs et al. 2023)',
     'your_images': 'Would they help with 300 blood cells, all of them labelled?',
     'pretrained': 'Would they help a classifier of blood cells that starts from weights of ImageNet?',
-    'made_elsewhere': 'Would images that plain diffusers made help?'}
+    'made_elsewhere': 'Would images that plain diffusers made help?',
+    'search_hpa_cells': 'Does any recipe help HPA-derived cells? A race of 18',
+    'search_blood_cells': 'Does any recipe help blood cells? A race of 19'}
 BOX = re.compile('sy-answer sy-(?P<kind>[a-z]+)">(<p class="sy-small"><b>(?P<point>[^<]*)</b></p>)?.*?'
                  '<strong>(?P<word>[^<]+):</strong>')
 

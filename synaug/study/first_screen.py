@@ -78,12 +78,11 @@ def boxes(self: Report):
 def next_lines(self: Report, point):
     "What to do next at a point of the grid: (what, why) in plain words"
     found = self.answer_at(point)
+    shown = plain_steps(self.same_point(self.steps, point)) if self.replicates > 1 else []
+    for done, gained, costs in shown: yield done, f'{gained}; {costs}' if costs else gained
     wanted = found.replicates_to_tell
     if found.kind == 'open' and wanted == wanted and wanted < float('inf'):
         yield f'Run {wanted:,.0f} replicates', f'so far {found.replicates}; the same command with --replicates goes on'
-    if self.replicates < 2: return
-    for done, gained, costs in plain_steps(self.same_point(self.steps, point)):
-        yield done, f'{gained}; {costs}' if costs else gained
 
 @patch
 def next_html(self: Report):

@@ -250,11 +250,11 @@ def verdict_table(self: Report):
 def _verdicts_at(self: Report, point):
     found = point.verdict[point.verdict.metric == self.metric]
     of_baseline = point.rows[(point.rows.metric == self.metric) & (point.rows.arm == self.baseline)]
-    scores = of_baseline.groupby('split').value.mean()
+    scores, controls = of_baseline.groupby('split').value.mean(), self.settings.get('controls', CONTROLS)
     columns = list(dict.fromkeys([*self.splits, *found.split]))
     lines = [dict(arm=unbroken(f'{self.baseline} {quiet("baseline")}')) | {s: f'{v:.3f}' for s, v in scores.items()}]
     for arm, here in found.groupby('arm', sort=False):
-        name = unbroken(arm) + (f' {quiet("control")}' if is_control(arm) else '')
+        name = unbroken(arm) + (f' {quiet("control")}' if is_control(arm, controls) else '')
         lines.append(dict(arm=name) | {v.split: verdict_cell(v) for v in here.itertuples()})
     table(pd.DataFrame(lines, columns=['arm', *columns]))
 
@@ -274,7 +274,7 @@ def _steps_at(self: Report, point):
     for v in self.same_point(self.steps, point).itertuples():
         over = ''
         if v.against: over = in_html(f'{v.against}: {v.over:+z.3f}<br>{quiet(interval(v.over_low, v.over_high))}')
-        training = '' if pd.isna(v.seconds) else f'{v.seconds:+.0f} s'
+        training = '' if pd.isna(v.seconds) else f'{v.seconds:+z.0f} s'
         done = in_html(f'{step_words(v.arm, v.to_label, v.per_class)}<br>{quiet(v.arm)}')
         lines.append([done, verdict_cell(v), cost_words(v), training, over])
     gains = f'difference to {self.baseline} on {self.main}'

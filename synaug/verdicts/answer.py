@@ -170,8 +170,8 @@ def conditions(found, judged, steps, margin=.02):
     longer, best = by_arm.get('longer'), by_arm.get(found.arm)
     if longer is not None and convergence(longer.low, longer.high, margin) == 'undertrained':
         yield f'Provisional: training twice as long changes the score by {longer.difference:+z.3f}.'
-    blind = here[(here.arm.map(arm_kind) == 'oracle') & (here.verdict != 'helps')]
-    if len(blind) and found.kind in ('same', 'open'):
+    oracles = here[here.arm.map(arm_kind) == 'oracle']
+    if len(oracles) and not (oracles.verdict == 'helps').any() and found.kind in ('same', 'open'):
         yield 'Even more real images are not shown to help here: this trial may be unable to see a gain.'
     if found.kind != 'yes': return
     if best is not None and best.against and best.over_verdict != 'helps':

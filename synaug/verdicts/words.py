@@ -81,11 +81,13 @@ def _disagreements(rows, split):
 
 def _control_warnings(here):
     "Sentences on controls that did not do what they should"
+    oracles = here[here.arm.map(arm_kind) == 'oracle'].sort_values('difference', ascending=False)
+    if len(oracles) and not (oracles.verdict == 'helps').any():
+        most = oracles.iloc[0]
+        what = 'inconclusive' if most.verdict == 'inconclusive' else 'of no help'
+        yield f'Even {most.arm}, additional real images, is {what}: this study may be unable to detect a gain.'
     for v in here.itertuples():
         kind = arm_kind(v.arm)
-        if kind == 'oracle' and v.verdict != 'helps':
-            what = 'inconclusive' if v.verdict == 'inconclusive' else 'of no help'
-            yield f'Even {v.arm}, additional real images, is {what}: this study may be unable to detect a gain.'
         if kind in ('duplicate', 'noise') and v.verdict == 'helps':
             gain = f'{v.difference:+z.3f}'
             yield f'The control {v.arm} helps too ({gain}): a gain of this size needs no synthetic images.'
