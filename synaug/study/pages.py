@@ -145,7 +145,7 @@ def write_report(out):
     return out/'report.html'
 
 # %% ../../nbs/library/study/08_pages.ipynb #c017
-_SMALLER = (256, 1.), (128, 1.), (64, 1.), (64, .7), (64, .5), (64, .35), (32, .3)      # of pictures: the first that fits
+_SMALLER = (256, 1.), (128, 1.), (64, 1.), (64, .7), (64, .5), (64, .35), (32, .3)  # of pictures: the first that fits
 
 def _bare(cell):
     "A cell as it is committed: without counts and metadata, and without the title, which has a cell of its own"
@@ -158,6 +158,16 @@ def _bare(cell):
         if 'execution_count' in output: output.execution_count = None
 
 _folders = re.compile(r"""(?<![\w.~:/\\-])([A-Za-z]:)?[/\\]([^/\\\s'"]+[/\\])+""")       # that a whole path begins with
+
+def _without_last_sheet(page):
+    "Leave the last sheet of images out of a page, with its heading, and say so; whether there was one to leave out"
+    sheets = [cell for cell in page.cells if 'report.images()' in cell.source]
+    outputs = sheets[0].outputs if sheets else []
+    last = max((i for i, output in enumerate(outputs) if 'image/png' in output.get('data', {})), default=0)
+    if not last: return False
+    told = {'text/markdown': 'Further sheets are in the report itself; they would be too large for this page.'}
+    outputs[last - 1:] = [nbformat.v4.new_output('display_data', told)]
+    return True
 
 def save_page(out, path, largest=500_000):
     "Keep the report of the study in `out` as notebook `path`, never executed again, and the ledger beside it; `path`"
@@ -180,5 +190,7 @@ def save_page(out, path, largest=500_000):
             if 'data' in output: output.data = _smaller(output.data, colours, share)
         write(path, lambda p: nbformat.write(small, p))
         if path.stat().st_size < largest: break
+    while path.stat().st_size >= largest and _without_last_sheet(small):
+        write(path, lambda p: nbformat.write(small, p))
     shutil.copyfile(out/'ledger.parquet', path.with_suffix('.parquet'))
     return path

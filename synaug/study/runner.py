@@ -109,7 +109,9 @@ def alone_in(out):
     held = lock(out/'.lock', wait=False)
     try: held.__enter__()
     except TimeoutError: raise StudyError(busy) from None
-    try: yield
+    try:
+        for left in out.glob('.*.tmp'): left.unlink(missing_ok=True)        # of one that was killed as it wrote
+        yield
     finally: held.__exit__(None, None, None)
 
 # %% ../../nbs/library/study/09_runner.ipynb #c014

@@ -133,7 +133,8 @@ def timed_steps(data, values):
     drawn, pace = budget(data.train, values['labels_per_class'], seed=0), dict(batch_size=values['batch_size'])
     heavy = 0.
     if values.get('pretrained'):
-        heavy = update_seconds(drawn, data.val, network=network_called(values['pretrained_network']), **pace)
+        network = network_called(values['pretrained_network'], side=values.get('pretrained_size'))
+        heavy = update_seconds(drawn, data.val, network=network, **pace)
     return update_seconds(drawn, data.val, **pace), heavy, generator_seconds(drawn)
 
 def minutes(search, data, update, heavy, step, workers):
