@@ -416,13 +416,13 @@ _loose_words = 'id', 'uid', 'key', 'name', 'imageid'       # that may name a fil
 def by_unit(table, finder):
     """(the table with a row for each image, the column that says whose it is) where no cell names an image, but a
     column names folders of images or what file names begin with; (the table, '') otherwise"""
-    columns = [c for c in table if c != 'where']
+    columns = [c for c in table if c != 'where' and plain(c) not in LABEL_WORDS]       # classes may be folders too
     clear = any(plain(c) in FILE_WORDS and plain(c) not in _loose_words for c in columns)
     if clear or finder.below.joined[0] or any(_share_there(table, c, finder) for c in columns): return table, ''
     for c in columns:
         rows = {text.strip().casefold(): i for i, text in enumerate(table[c])}
         found = [(i, file) for file in finder.below.images if (i := _unit_of(file, finder.top, rows)) is not None]
-        if len(rows) < len(table) or len({i for i, _ in found}) < .9*len(rows): continue
+        if len(rows) < max(2, len(table)) or len({i for i, _ in found}) < .9*len(rows): continue
         places, files = zip(*found)
         said = f'{c} names folders, or what file names begin with: {len(rows)} rows are {len(files)} images'
         paths = [os.path.relpath(file, finder.home) for file in files]
