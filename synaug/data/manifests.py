@@ -416,7 +416,7 @@ _loose_words = 'id', 'uid', 'key', 'name', 'imageid'       # that may name a fil
 def by_unit(table, finder):
     """(the table with a row for each image, the column that says whose it is) where no cell names an image, but a
     column names folders of images or what file names begin with; (the table, '') otherwise"""
-    columns = [c for c in table if c != 'where' and plain(c) not in LABEL_WORDS]       # classes may be folders too
+    columns = [c for c in table if c != 'where' and plain(c) not in LABEL_WORDS]     # not classes
     clear = any(plain(c) in FILE_WORDS and plain(c) not in _loose_words for c in columns)
     if clear or finder.below.joined[0] or any(_share_there(table, c, finder) for c in columns): return table, ''
     for c in columns:
