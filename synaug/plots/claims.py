@@ -15,11 +15,13 @@ from .style import THEME, difference_axis, margin_band, titled_figure
 from ..verdicts.words import metric_name
 
 # %% ../../nbs/library/plots/05_claims.ipynb #c006
-_ANSWERS = {'holds': ('#009e73', 'o'), 'does not hold': ('#d55e00', 'X'), 'open': ('#8c8c8c', 's')}
+_ANSWERS = {'holds': ('#009e73', 'o'), 'does not hold': ('#d55e00', 'X'), 'open': ('#8c8c8c', 's'),
+            'not judged': ('#767676', '.')}
 
 def _said(answers):
     "'1 holds; 2 stay open' of the answers"
-    verbs = {'holds': ('holds', 'hold'), 'does not hold': ('does not', 'do not'), 'open': ('stays open', 'stay open')}
+    verbs = {'holds': ('holds', 'hold'), 'does not hold': ('does not', 'do not'), 'open': ('stays open', 'stay open'),
+             'not judged': ('is not judged', 'are not judged')}
     counts = answers.value_counts()
     return '; '.join(
         f'{counts[a]} {one if counts[a] == 1 else more}' for a, (one, more) in verbs.items() if a in counts)
@@ -30,7 +32,7 @@ def claims_figure(table, metric_label='score', margin=.02, level=.95):
     several = table.metric.nunique() > 1
     score = '' if several else f' in {metric_label}'
     caption = (f'Paired contrast{score} and {level:.0%} interval over {table.n.max()} replicates. Grey band: margin of '
-               f'{margin:g}. Verdicts corrected over all {len(table)} claims (Holm).')
+               f'{margin:g}. Verdicts corrected over all {table.p_holm.notna().sum()} claims that are judged (Holm).')
     if table.gain.notna().any(): caption += ' Upright line: the gain that was claimed.'
     fig = titled_figure(8.2, .95 + .5*len(table), f'Of {len(table)} claims: {_said(table.answer)}', caption)
     ax = fig.subplots()
@@ -43,6 +45,7 @@ def claims_figure(table, metric_label='score', margin=.02, level=.95):
         ax.plot(c.difference, y, ls='', marker=marker, ms=9, mec='white', mew=.7, color=colour, zorder=3)
         ax.text(1.02, y, f'{c.answer}\n', fontsize=8.5, fontweight='bold', color=colour, linespacing=1.1, **beside)
         found = f'\nclaimed: {c.expects}; found: {c.verdict}'
+        if c.answer == 'not judged': found = '\nsamples show no label'
         ax.text(1.02, y, found, fontsize=7.5, color='.4', linespacing=1.2, **beside)
     where = [f'{c.split}, {metric_name(c.metric)}' if several else c.split for c in table.itertuples()]
     labels = [fill(f'{claim} ({place})', 44) for claim, place in zip(table.claim, where)]

@@ -110,7 +110,8 @@ def comparable(ledger, baseline='real'):
     scored = set(ledger[ledger.arm == baseline][['split', 'metric']].itertuples(index=False, name=None))
     return ledger[[pair in scored for pair in zip(ledger.split, ledger.metric)]]
 
-_VERDICT = ['arm', 'split', 'metric', 'baseline', 'n', 'difference', 'low', 'high', 'p', 'p_holm', 'verdict']
+_VERDICT = ['arm', 'question', 'split', 'metric', 'baseline', 'n', 'difference', 'low', 'high', 'p', 'p_holm',
+            'verdict']
 
 def judge(ledger, settings):
     "The verdict table of a ledger, the grid's parameters first; empty if the baseline is the only arm"

@@ -12,16 +12,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from ..arms import CONTROLS, is_control
+from ..arms import CONTROLS, is_control, question
 from ..audits.audit import audit_table
 from ..errors import LedgerError, SynaugError
 from ..plots.claims import claims_figure
 from .file import without_folders
 from .ledger import comparable, main_split, mixture, next_steps, read_settings, read_verdict, varied
 from .look import in_html, interval, quiet, say, table, unbroken
-from ..verdicts.claims import check_claims, testable
+from ..verdicts.claims import check_claims, shows_labels, testable
 from ..verdicts.next_step import confirmed, cost_words, not_tried_sentence, step_sentences, step_words
 from ..verdicts.planning import plan_study
+from ..verdicts.statistics import leans, paired, test_per_train
 from ..verdicts.words import listed, maker_sentences, metric_name, scope_sentence, summary_sentences
 from ..verdicts.worth import exchange_rate, exchange_sentence
 
@@ -190,6 +191,12 @@ def detectable(self: Report, point):
     return f'**Detectable effect.** With 80 % power, this study finds differences of {found}.'
 
 @patch
+def checked(self: Report, point):
+    "The claims at a point of the grid, judged where their generators show labels"
+    shown = shows_labels(self.same_point(self.audited, point))
+    return check_claims(point.rows, self.claims, self.metric, self.baseline, self.margin, shown=shown)
+
+@patch
 def audits_in_short(self: Report, point):
     "The main readings of each audit, a sentence a generator"
     for arm, here in self.same_point(self.audited, point).groupby('arm', sort=False):
@@ -197,6 +204,19 @@ def audits_in_short(self: Report, point):
         main = ('shows the requested label', 'coverage', 'copies, by looks')
         wanted = [read[a] for a in (*main, *(a for a in read.index if a.startswith('copies of '))) if a in read]
         if wanted: yield f'**Audits{arm[5:].replace(":", ", ")}.** ' + ' '.join(wanted)
+
+# %% ../../nbs/library/study/10_report.ipynb #sk01
+@patch
+def leaning(self: Report, point):
+    "A caution about arms said to help or hurt whose differences are clearly skewed; nothing where none are"
+    here = point.verdict[(point.verdict.metric == self.metric) & (point.verdict.split == self.main)]
+    if test_per_train(here): return
+    d = paired(point.rows, self.metric, self.main, self.baseline)
+    claimed = here.arm[here.verdict.isin(['helps', 'hurts'])]
+    skewed = [arm for arm in claimed if leans(d[arm].dropna())]
+    if not skewed: return
+    return (f'**Skewed differences.** Those of {listed(skewed)} lean to one side. Then p is too small: where nothing '
+            'is there, up to 8 in 100 such arms, not 5, seem to help or hurt.')
 
 # %% ../../nbs/library/study/10_report.ipynb #c018
 @patch
@@ -206,8 +226,8 @@ def in_sentences(self: Report):
     if not self.compared: return
     def lines(point):
         if self.claims:
-            checked = check_claims(point.rows, self.claims, self.metric, self.baseline, self.margin)
-            yield f'**Claims.** {claims_figure(checked).get_suptitle()}.'
+            yield f'**Claims.** {claims_figure(self.checked(point)).get_suptitle()}.'
+        yield self.leaning(point)
         yield self.detectable(point)
         yield from self.audits_in_short(point)
     say('\n'.join(f'- {line}' for line in self.step_lines()))
@@ -254,7 +274,8 @@ def _verdicts_at(self: Report, point):
     columns = list(dict.fromkeys([*self.splits, *found.split]))
     lines = [dict(arm=unbroken(f'{self.baseline} {quiet("baseline")}')) | {s: f'{v:.3f}' for s, v in scores.items()}]
     for arm, here in found.groupby('arm', sort=False):
-        name = unbroken(arm) + (f' {quiet("control")}' if is_control(arm, controls) else '')
+        asks = question(arm, controls)
+        name = unbroken(arm) + ('' if asks == 'recipes' else f' {quiet(f"control: {asks}")}')
         lines.append(dict(arm=name) | {v.split: verdict_cell(v) for v in here.itertuples()})
     table(pd.DataFrame(lines, columns=['arm', *columns]))
 

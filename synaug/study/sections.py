@@ -27,7 +27,7 @@ from .kept import group_intervals
 from .look import interval, plural, quiet, say, show_figure, table, unbroken, whole
 from .report import verdict_cell
 from ..verdicts.race import Choice, race_sentences
-from ..verdicts.claims import check_claims, factor_table, pool_uses
+from ..verdicts.claims import factor_table, pool_uses
 from ..verdicts.why_not import (
     amount_sentence, budget_gains, budget_sentence, chain_sentences, failing, taken_apart)
 from ..verdicts.words import metric_name
@@ -62,8 +62,7 @@ def claim_figures(self: Report):
     if left_out: text += f' {left_out} of {len(made)} claims are about arms that were not run, and left out.'
     say(text)
     def at(point):
-        checked = check_claims(point.rows, self.claims, self.metric, self.baseline, self.margin)
-        show_figure(claims_figure(checked, metric_name(self.metric), self.margin))
+        show_figure(claims_figure(self.checked(point), metric_name(self.metric), self.margin))
     self.each_point(at)
 
 @patch
@@ -389,8 +388,9 @@ def glossary(self: Report):
     say(f"""## What the words mean
 
 - **helps**, **hurts**: the mean difference to {self.baseline} differs from zero: the 95 % interval excludes
-  it, and so does a paired sign-flip test over replicates, corrected for the number of arms by Holm's method
-  (p < 0.05). Whether it is large enough to matter is seen by comparing it to the margin.
+  it, and so does a paired sign-flip test over replicates, corrected by Holm's method for the number of arms that
+  answer the same question (p < 0.05): all recipes are one family, controls are as many as they have questions.
+  Whether it is large enough to matter is seen by comparing it to the margin.
 - **no effect**: shown to be too small to matter: the 90 % interval lies within ±{self.margin:g}, and two
   one-sided tests reject differences as large as that.
 - **inconclusive**: neither; more replicates may tell.

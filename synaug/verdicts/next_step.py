@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from dataclasses import replace
 
-from ..arms import CONTROLS, Arm, arm_amount, is_control, parse, shuffled_twin
+from ..arms import CONTROLS, Arm, arm_amount, parse, shuffled_twin
 from ..errors import ArmError
 from .claims import contrast
 from .statistics import (
@@ -178,7 +178,7 @@ def steps(
     rate=100,           # labels that a person gives in an hour
     level=.95,
     alpha=.05,
-    controls=CONTROLS,  # arm names without their amount, corrected by themselves
+    controls=CONTROLS,  # arm names without their amount
     by=(),              # columns that tell the points of a grid apart
 ):
     """Table `[*by], arm, n, difference, low, high, verdict, to_label, per_class, hours, unlabelled, seconds, against,
@@ -186,8 +186,7 @@ def steps(
     rows = confirmed(ledger)
     rows = rows[(rows.metric == metric) & (rows.split == split)]
     judged = verdicts(rows, baseline, margin, level, alpha, controls, by)
-    judged['control'] = [is_control(arm, controls) for arm in judged.arm]
-    judged['comparisons'] = judged.groupby('control').arm.transform('size')
+    judged['comparisons'] = judged.groupby('question').arm.transform('size')
     found = []
     for point, here in (judged.groupby(list(by), sort=False, dropna=False) if by else [((), judged)]):
         same = rows
@@ -270,10 +269,9 @@ def _doubts(step, baseline):
 def _unable(table, alpha):
     "A sentence where too few replicates stand against too many arms for any claim"
     n, ratio = int(table.n.max()), test_per_train(table)
-    for controls, what in (False, 'arms'), (True, 'controls'):
-        comparisons = table.comparisons[table.control == controls].max()
-        if np.isnan(comparisons) or smallest_p(n, comparisons, ratio=ratio) < alpha: continue
-        yield (f'With {counted(n, "replicate")}, nothing can be shown of {comparisons} {what}; '
+    for what, comparisons in table.groupby('question', sort=False).comparisons.max().items():
+        if smallest_p(n, comparisons, ratio=ratio) < alpha: continue
+        yield (f'With {counted(n, "replicate")}, nothing can be shown of {counted(comparisons, "arm")} ({what}); '
                f'use at least {replicates_needed(comparisons, alpha)} replicates.')
 
 # %% ../../nbs/library/verdicts/06_next_step.ipynb #c032

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from functools import lru_cache
 
-from ..arms import CONTROLS, is_control
+from ..arms import CONTROLS, question
 from ..errors import LedgerError, PlanError
 from .statistics import (
     detectable_effect, detection_shifts, paired, replicates_needed, smallest_p, test_per_train)
@@ -77,11 +77,11 @@ def plan_study(
     found = []
     for point, r in (rows.groupby(list(by), sort=False, dropna=False) if by else [((), rows)]):
         for arm, d in paired(r, metric, split, baseline).items():
-            here = dict(arm=arm, d=d.dropna().to_numpy(), control=is_control(arm, controls))
+            here = dict(arm=arm, d=d.dropna().to_numpy(), question=question(arm, controls))
             found.append(dict(zip(by, point)) | here | dict(ratio=test_per_train(r)))
     if not found: raise LedgerError(f'the ledger has no arm besides {baseline!r}: nothing to plan')
     table = pd.DataFrame(found)
-    table['comparisons'] = table.groupby('control').arm.transform('size')
+    table['comparisons'] = table.groupby('question').arm.transform('size')
     table['n'] = table.d.map(len)
     table['sd'] = [np.std(d, ddof=1) if len(d) > 1 else np.nan for d in table.d]
     per_arm = list(zip(table.d, table.comparisons, table.ratio))

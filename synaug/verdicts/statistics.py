@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['GAP', 'paired', 'bca', 'signed_sums', 'sign_flip', 'test_per_train', 'resampled_error', 'interval', 'p_value',
            'widened', 'holm', 'smallest_p', 'replicates_needed', 'equivalence', 'verdict', 'detection_shifts',
-           'detectable_effect', 'add_gaps', 'verdicts', 'gaps', 'weighted_mean', 'drawn_groups',
+           'detectable_effect', 'add_gaps', 'verdicts', 'gaps', 'leans', 'weighted_mean', 'drawn_groups',
            'hierarchical_intervals', 'hierarchical_bootstrap']
 
 # %% ../../nbs/library/verdicts/01_statistics.ipynb #c004
 import numpy as np
 import pandas as pd
 from functools import lru_cache
-from scipy.stats import norm, skew, t as student_t
+from scipy.stats import norm, skewtest, t as student_t
 
-from ..arms import CONTROLS, is_control
+from ..arms import CONTROLS, question
 from ..errors import LedgerError
 
 # %% ../../nbs/library/verdicts/01_statistics.ipynb #c008
@@ -37,21 +37,33 @@ def _resampling_weights(n, n_boot, seed):
     "`(n_boot, n)`: the share of each observation in each bootstrap sample"
     return np.random.default_rng([seed, n]).multinomial(n, np.full(n, 1/n), size=n_boot) / n
 
+def _row_quantiles(x, at):
+    "Quantiles `at` (m, k) of each row of `x` (m, n), linear between its numbers"
+    x, place = np.sort(x, axis=1), at*(x.shape[1] - 1)
+    below = np.floor(place).astype(int)
+    low, high = (np.take_along_axis(x, i, axis=1) for i in (below, np.minimum(below + 1, x.shape[1] - 1)))
+    return low + (place - below)*(high - low)
+
+def _bca_ends(d, level, n_boot, seed, expand):
+    "`(m, 2)`: the BCa interval of each of `m` rows of `n` differences `d` (m, n)"
+    n = d.shape[1]
+    means, mean = d @ _resampling_weights(n, n_boot, seed).T, d.mean(1, keepdims=True)
+    tolerance = 1e-12 * np.abs(d).max(1, keepdims=True)
+    below = (means < mean - tolerance).mean(1) + (means <= mean + tolerance).mean(1)
+    z0 = norm.ppf(below[:, None] / 2)
+    away = d - mean
+    a = (away**3).sum(1, keepdims=True) / (6 * (away**2).sum(1, keepdims=True)**1.5)
+    q = np.array([(1 - level)/2, (1 + level)/2])
+    z = z0 + (np.sqrt(n/(n - 1)) * student_t.ppf(q, n - 1) if expand else norm.ppf(q))
+    return _row_quantiles(means, norm.cdf(z0 + z / (1 - a*z)))
+
 def bca(d, level=.95, n_boot=10_000, seed=0, expand=True):
     """BCa bootstrap interval (low, high) of the mean of `d` (n,), expanded for small n (Efron 1987; Hesterberg 2015);
     NaN for n < 2"""
     d = np.asarray(d, float)
-    n, largest = len(d), np.abs(d).max(initial=0)
-    if n < 2: return np.nan, np.nan
-    if np.ptp(d) <= 1e-12 * largest: return float(d[0]), float(d[0])
-    means, mean = _resampling_weights(n, n_boot, seed) @ d, d.mean()
-    tolerance = 1e-12 * largest
-    z0 = norm.ppf((np.mean(means < mean - tolerance) + np.mean(means <= mean + tolerance)) / 2)
-    a = ((d - mean)**3).sum() / (6 * ((d - mean)**2).sum()**1.5)
-    q = np.array([(1 - level)/2, (1 + level)/2])
-    quantiles = np.sqrt(n/(n - 1)) * student_t.ppf(q, n - 1) if expand else norm.ppf(q)
-    z = z0 + quantiles
-    low, high = np.quantile(means, norm.cdf(z0 + z / (1 - a*z)))
+    if len(d) < 2: return np.nan, np.nan
+    if np.ptp(d) <= 1e-12 * np.abs(d).max(): return float(d[0]), float(d[0])
+    low, high = _bca_ends(d[None], level, n_boot, seed, expand)[0]
     return float(low), float(high)
 
 # %% ../../nbs/library/verdicts/01_statistics.ipynb #c020
@@ -61,19 +73,32 @@ def signed_sums(d):
     if len(d) == 1: return np.array([d[0], -d[0]])
     return np.add.outer(signed_sums(d[:len(d)//2]), signed_sums(d[len(d)//2:])).ravel()
 
-def sign_flip(d, one_sided=False, draws=100_000, seed=0):
-    """p of the mean of paired differences `d` (n,) being 0 (one-sided: 0 or less): exact up to n = 20,
-    else from `draws` random flips"""
-    d = np.asarray(d, float)
-    total = d.sum() if one_sided else np.abs(d.sum())
-    observed = total - 1e-9*np.abs(d).sum()
-    if len(d) > 20:
-        signs = np.random.default_rng([seed, len(d)]).integers(0, 2, (draws, len(d)), dtype=np.int8)*2 - 1
-        sums = signs @ d
-        if not one_sided: sums = np.abs(sums)
-        return float((np.sum(sums >= observed) + 1) / (draws + 1))
+def _share_by_halves(d, observed):
+    "The share of `signed_sums` of `d` (n,) of at least `observed`, counted"
     first, rest = signed_sums(d[:len(d)//2]), np.sort(signed_sums(d[len(d)//2:]))
-    larger = (len(rest) - np.searchsorted(rest, observed - first)).sum() / 2**len(d)
+    return (len(rest) - np.searchsorted(rest, observed - first)).sum() / 2**len(d)
+
+def _share_by_cells(d, observed, cells=2**15, reach=10):
+    "The same for many differences, each rounded to a cell of a line that reaches so many SDs of their sum either way"
+    n, sd = len(d), np.sqrt((d**2).sum())
+    if observed > .8*reach*sd: return max(np.exp(-.5*(observed/sd)**2), .5**n)        # Hoeffding's bound
+    width = 2*reach*sd/cells
+    chance = np.zeros(cells)
+    chance[cells//2] = 1
+    for step in np.rint(np.abs(d)/width).astype(int):
+        chance = (np.roll(chance, step) + np.roll(chance, -step))/2
+    rounded = 3*np.sqrt(n/12)                                   # three SDs of what rounding does to a sum
+    first = cells//2 + int(np.floor(observed/width - rounded))
+    return chance[max(first, 0):].sum()
+
+def sign_flip(d, one_sided=False):
+    """p of the mean of paired differences `d` (n,) being 0 (one-sided: 0 or less): exact up to n = 20, then of rounded
+    differences, too large by about .001"""
+    d = np.asarray(d, float)
+    if not np.abs(d).max(initial=0): return 1.
+    total = d.sum() if one_sided else np.abs(d.sum())
+    share = _share_by_halves if len(d) <= 20 else _share_by_cells
+    larger = share(d, total - 1e-9*np.abs(d).sum())
     return float(larger if one_sided else min(1, 2*larger))
 
 # %% ../../nbs/library/verdicts/01_statistics.ipynb #r002
@@ -114,10 +139,9 @@ def holm(p):
     corrected = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
     return corrected[np.argsort(order)]
 
-def smallest_p(n, comparisons=1, draws=100_000, ratio=0.):
+def smallest_p(n, comparisons=1, ratio=0.):
     "The smallest Holm-corrected p that `n` replicates can reach: of sign flips; 0 for a t-test of repeated splits"
-    if ratio: return float(n < 2)
-    return min(1, comparisons * (2/2**n if 0 < n <= 20 else 1 if n == 0 else 1/(draws + 1)))
+    return float(n < 2) if ratio else min(1, comparisons * 2 * .5**n)
 
 def replicates_needed(comparisons=1, alpha=.05, ratio=0.):
     "The smallest number of replicates with which a corrected p below `alpha` is possible at all"
@@ -145,34 +169,53 @@ def verdict(d, p, margin=.02, level=.95, alpha=.05, words=('helps', 'hurts'), ra
 def _simulated_lows(n, level, trials, seed):
     "Standard normal differences `(trials, n)`, and the low end of each one's interval"
     z = np.random.default_rng([seed, n]).normal(size=(trials, n))
-    if n <= 12: return z, np.array([bca(x, level, n_boot=2000)[0] for x in z])
+    return z, np.concatenate([_bca_ends(x, level, 2000, 0, True)[:, 0] for x in np.array_split(z, 8)])
+
+def _shifts_by_flips(z, comparisons, alpha):
+    "`(trials,)`: the shift of each row of `z` (trials, n) from which so few flips reach its sum that p < alpha"
+    n = z.shape[1]
+    one_of_each_pair = np.arange(1, 2**(n - 1))[:, None]                        # of opposite flips
+    flipped = ((one_of_each_pair >> np.arange(n)) & 1).astype(float)
+    size, part = flipped.sum(1), z @ flipped.T
+    needed = np.maximum(-part/size, (part - z.sum(1, keepdims=True))/(n - size))
+    may_fail = int(np.ceil(alpha/comparisons * 2**(n - 1) - 1e-9)) - 2
+    return np.partition(needed, -1 - may_fail, axis=1)[:, -1 - may_fail]
+
+def _expanded_low(mean, sd, skewness, n, level):
+    "The low end of the interval of `n` differences, expanded in their skewness (Hall 1992)"
     t = student_t.ppf((1 + level)/2, n - 1)
-    return z, z.mean(1) + z.std(1, ddof=1)/np.sqrt(n) * (skew(z, axis=1)*(2*t*t + 1)/(6*np.sqrt(n)) - t)
+    return mean + sd/np.sqrt(n) * (skewness*(2*t*t + 1)/(6*np.sqrt(n)) - t)
+
+def _mean_and_sd(n, trials, rng):
+    "Means and SDs `(trials,)` of samples of `n` standard normal numbers"
+    return rng.normal(0, 1/np.sqrt(n), trials), np.sqrt(rng.chisquare(n - 1, trials)/(n - 1))
+
+def _many_shifts(n, comparisons, alpha, level, trials, seed):
+    "`detection_shifts` of many replicates, by mean, SD and skewness of simulated studies"
+    rng = np.random.default_rng([seed, n])
+    mean, sd = _mean_and_sd(n, trials, rng)
+    skewness = rng.normal(0, np.sqrt(6*(n - 2)/((n + 1)*(n + 3))), trials)
+    by_test = student_t.isf(alpha/comparisons/2, n - 1)*sd/np.sqrt(n) - mean
+    return np.maximum(-_expanded_low(mean, sd, skewness, n, level), by_test)
 
 def _resampled_shifts(n, ratio, quantile, trials, seed):
     "`detection_shifts` of repeated splits, for the larger of the two quantiles of t"
     rng = np.random.default_rng([seed, n, 2])
-    z, shared = rng.normal(size=(trials, n)), np.sqrt(ratio)*rng.normal(size=trials)
-    return quantile*z.std(1, ddof=1)*np.sqrt(1/n + ratio) - z.mean(1) - shared
+    mean, sd = _mean_and_sd(n, trials, rng)
+    return quantile*sd*np.sqrt(1/n + ratio) - mean - np.sqrt(ratio)*rng.normal(size=trials)
 
 @lru_cache(maxsize=256)
-def detection_shifts(n, comparisons=1, alpha=.05, level=.95, trials=2000, seed=0, ratio=0.):
+def detection_shifts(n, comparisons=1, alpha=.05, level=.95, trials=6000, seed=0, ratio=0.):
     """`(trials,)`: for simulated studies of `n` normal differences of SD 1, the smallest true effect with which each
     'helps'; inf where `n` is too small for any claim"""
     if smallest_p(n, comparisons, ratio=ratio) >= alpha: return np.full(trials, np.inf)
     if ratio:
         tail = min(alpha/comparisons, 1 - level)/2
         return _resampled_shifts(n, ratio, student_t.isf(tail, n - 1), trials, seed)
+    if n > 12: return _many_shifts(n, comparisons, alpha, level, trials, seed)
     z, lows = _simulated_lows(n, level, trials, seed)
-    if n > 12:
-        error = z.std(1, ddof=1)/np.sqrt(n)
-        return np.maximum(-lows, student_t.isf(alpha/comparisons/2, n - 1)*error - z.mean(1))
-    one_of_each_pair = np.arange(1, 2**(n - 1))[:, None]                        # of opposite flips
-    flipped = ((one_of_each_pair >> np.arange(n)) & 1).astype(float)
-    size, part = flipped.sum(1), z @ flipped.T
-    needed = np.maximum(-part/size, (part - z.sum(1, keepdims=True))/(n - size))
-    may_fail = int(np.ceil(alpha/comparisons * 2**(n - 1) - 1e-9)) - 2
-    return np.maximum(-lows, np.partition(needed, -1 - may_fail, axis=1)[:, -1 - may_fail])
+    by_test = np.concatenate([_shifts_by_flips(x, comparisons, alpha) for x in np.array_split(z, 8)])
+    return np.maximum(-lows, by_test)
 
 def detectable_effect(d, comparisons=1, power=.8, alpha=.05, level=.95, ratio=0.):
     """The true difference that a study with differences `d` (n,) finds with this power, by interval and Holm-corrected
@@ -200,7 +243,7 @@ def _judged(table, margin, level, alpha):
     each = list(zip(found.d, found.test_per_train))
     found['low'], found['high'] = zip(*(interval(d, level, ratio) for d, ratio in each))
     found['p'] = [p_value(d, ratio) for d, ratio in each]
-    found['p_holm'] = found.groupby(['split', 'metric', 'control']).p.transform(holm)
+    found['p_holm'] = found.groupby(['split', 'metric', 'question']).p.transform(holm)
     words = [('wider', 'narrower') if split == GAP else ('helps', 'hurts') for split in found.split]
     judged = zip(each, found.p_holm, words)
     found['verdict'] = [verdict(d, p, margin, level, alpha, w, ratio) for (d, ratio), p, w in judged]
@@ -215,18 +258,20 @@ def verdicts(
     controls=CONTROLS,  # arm names without their amount
     by=(),              # columns that tell the points of a grid apart
 ):
-    """Table `[*by], arm, split, metric, baseline, n, difference, low, high, p, p_holm, verdict` (and `test_per_train`,
-    where splits were drawn anew): each arm against the baseline, on each split and for each metric, and for the gap"""
+    """Table `[*by], arm, question, split, metric, baseline, n, difference, low, high, p, p_holm, verdict` (and
+    `test_per_train`, where splits were drawn anew): each arm against the baseline, on each split and for each metric,
+    and for the gap"""
     cells = []
     for key, rows in add_gaps(ledger, by).groupby([*by, 'split', 'metric'], sort=False, dropna=False):
         *point, split, metric = key
         about = dict(split=split, metric=metric, test_per_train=test_per_train(rows))
         for arm, d in paired(rows, metric, split, baseline).items():
-            cell = dict(arm=arm, d=d.dropna().to_numpy(), control=is_control(arm, controls))
+            cell = dict(arm=arm, d=d.dropna().to_numpy(), question=question(arm, controls))
             cells.append(dict(zip(by, point)) | about | cell)
     if not cells: raise LedgerError(f'the ledger has no arm besides {baseline!r}: nothing to compare')
     table = _judged(pd.DataFrame(cells).assign(baseline=baseline), margin, level, alpha)
-    columns = ['arm', 'split', 'metric', 'baseline', 'n', 'difference', 'low', 'high', 'p', 'p_holm', 'verdict']
+    columns = ['arm', 'question', 'split', 'metric', 'baseline', 'n', 'difference', 'low', 'high', 'p', 'p_holm',
+               'verdict']
     if table.test_per_train.any(): columns.append('test_per_train')
     return table[[*by, *columns]]
 
@@ -243,6 +288,11 @@ def gaps(ledger, metric='macro_f1', baseline='real', margin=.02, level=.95, alph
     both = pd.DataFrame(means, columns=['gap', 'baseline_gap'])
     return pd.concat([found[['arm', 'n']], both, found[['difference', 'low', 'high', 'p', 'p_holm', 'verdict']]],
                      axis=1)
+
+# %% ../../nbs/library/verdicts/01_statistics.ipynb #sk05
+def leans(d, alpha=.01):
+    "Whether differences `d` (n,) lean more than those of a share `alpha` of normal samples; below 8 nobody can tell"
+    return len(d) >= 8 and bool(np.ptp(d)) and bool(skewtest(d).pvalue < alpha)
 
 # %% ../../nbs/library/verdicts/01_statistics.ipynb #c061
 def weighted_mean(rows, weights):
