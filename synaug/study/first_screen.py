@@ -82,7 +82,8 @@ def next_lines(self: Report, point):
     for done, gained, costs in shown: yield done, f'{gained}; {costs}' if costs else gained
     wanted = found.replicates_to_tell
     if found.kind == 'open' and wanted == wanted and wanted < float('inf'):
-        yield f'Run {wanted:,.0f} replicates', f'so far {found.replicates}; the same command with --replicates goes on'
+        more = f'so far {found.replicates}; the same command with --replicates {wanted:.0f} goes on'
+        yield f'Run {wanted:,.0f} replicates', more
 
 @patch
 def next_html(self: Report):

@@ -97,11 +97,12 @@ def term(word, meaning=''):
     return f'<span class="sy-term" tabindex="0" role="term" aria-description="{told}">{escape(word)}</span>'
 
 def explained(text, *words):
-    "A text as HTML, the first of each of the `words` of the glossary in it explained"
+    "A text as HTML, the first of each of the `words` of the glossary in it explained, in the singular or plural"
     told, parts = set(), []
-    for part in re.split(f'({"|".join(map(re.escape, words))})', text):
-        parts.append(term(part) if part in words and part not in told else escape(part))
-        told.add(part)
+    for part in re.split(rf'\b((?:{"|".join(map(re.escape, words))})s?)\b', text):
+        word = part if part in words else part.removesuffix('s')
+        parts.append(term(part, GLOSSARY[word]) if word in words and word not in told else escape(part))
+        told.add(word)
     return ''.join(parts)
 
 # %% ../../nbs/library/study/15_look.ipynb #8d49e94e

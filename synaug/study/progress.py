@@ -106,7 +106,8 @@ def _told_by(folder):
     done = sum(state.get('status') == 'completed' for state in states)
     began = (folder/'notebook.ipynb').stat().st_ctime
     seconds = sum(state.get('duration') or 0. for state in states)
-    return dict(began=began, at=began + seconds, stage=f'cell {min(done + 1, len(states))} of {len(states)}', steps={})
+    stage = f'notebook cell {min(done + 1, len(states))} of {len(states)}'
+    return dict(began=began, at=began + seconds, stage=stage, steps={})
 
 def _part(runs, name):
     "The folder in which a run is at work, here or by a worker of a cluster, the latest; None where it is not"

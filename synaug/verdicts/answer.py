@@ -14,7 +14,7 @@ from ..arms import CONTROLS, arm_kind, generator_words, is_control
 from ..errors import PlanError
 from .next_step import convergence, read_arm
 from .planning import replicates_for
-from .statistics import paired, replicates_needed, test_per_train
+from .statistics import paired, replicates_needed, smallest_p, test_per_train
 from .words import counted
 
 # %% ../../nbs/library/verdicts/09_answer.ipynb #df36014b
@@ -171,7 +171,8 @@ def conditions(found, judged, steps, margin=.02):
     if longer is not None and convergence(longer.low, longer.high, margin) == 'undertrained':
         yield f'Provisional: training twice as long changes the score by {longer.difference:+z.3f}.'
     oracles = here[here.arm.map(arm_kind) == 'oracle']
-    if len(oracles) and not (oracles.verdict == 'helps').any() and found.kind in ('same', 'open'):
+    unseen = len(oracles) and not (oracles.verdict == 'helps').any() and found.kind in ('same', 'open')
+    if unseen and smallest_p(oracles.n.max(), len(oracles), ratio=test_per_train(oracles)) < .05:
         yield 'Even more real images are not shown to help here: this trial may be unable to see a gain.'
     if found.kind != 'yes': return
     if best is not None and best.against and best.over_verdict != 'helps':
