@@ -124,6 +124,7 @@ class Study:
     metric: str = 'macro_f1'                            # the one that is judged first
     claims: list = field(default_factory=list)          # said before, to be held against the rows: see `claims`
     search: dict = field(default_factory=dict)          # candidates of a search; empty for another study: see `search`
+    paper: dict = field(default_factory=dict)           # the paper that is re-implemented: name, address, settings, gpu
 
     def points(self):
         "The grid's combinations, as dicts; one empty dict without a grid"
@@ -152,7 +153,7 @@ def _study_path(study):
     raise StudyError(f'unknown study {study}; {nearest(study, list(shipped_studies()))}; or give a .yaml file')
 
 _KEYS = dict(notebook='', title='', parameters={}, grid={}, replicates=6, baseline='', margin=.02, metric='', claims=[],
-             search={})
+             search={}, paper={})
 
 def _read_yaml(path):
     "The keys of a study file, each of its type"
@@ -171,6 +172,20 @@ def _notebook_of(text, path):
     for folder in path.parent, shipped('experiments'):
         if (folder/text['notebook']).is_file(): return (folder/text['notebook']).resolve()
     raise StudyError(f"{path}: notebook {text['notebook']} is neither beside the study nor shipped")
+
+# %% ../../nbs/library/study/03_file.ipynb #pa02
+_PAPER = 'name', 'address', 'settings', 'gpu'
+
+def _check_paper(paper, known, path):
+    "StudyError for a `paper` with an unknown key, without name or settings, or with an unknown parameter for a GPU"
+    if not paper: return
+    for key in paper:
+        if key not in _PAPER: raise StudyError(f'{path}: paper has no key {key}; {nearest(key, list(_PAPER))}')
+    missing = [key for key in ('name', 'settings') if not paper.get(key)]
+    if missing: raise StudyError(f'{path}: paper needs {missing[0]}')
+    for name, value in paper.get('gpu', {}).items():
+        _check_name(name, known, f'{path}: paper, gpu')
+        _as_kind(name, value, known[name])
 
 # %% ../../nbs/library/study/03_file.ipynb #c022
 def _from_file(text, known, path):
@@ -211,11 +226,12 @@ def read_study(study, settings=(), replicates=None):
     grid = {name: values for name, values in grid.items() if name not in asked}
     values = known | given | asked
     free = {name: value for name, value in values.items() if name not in (*_GIVEN_BY_RUNNER, *grid)}
-    told = 'title', 'replicates', 'baseline', 'margin', 'metric', 'claims', 'search'
+    told = 'title', 'replicates', 'baseline', 'margin', 'metric', 'claims', 'search', 'paper'
     rest = {key: text[key] for key in told if key in text}
     if replicates is not None: rest['replicates'] = replicates
     made = Study(path.stem, notebook, parameters=free, grid=grid, **rest)
     _check_study(made, known)
+    _check_paper(made.paper, known, path)
     return made
 
 def _check_study(study, known):

@@ -73,6 +73,7 @@ def study_settings(study, runs, command, workers, threads):
         margin=study.margin,
         metric=study.metric,
         claims=study.claims,
+        paper=study.paper,
         command=command,
         workers=workers,
         threads=threads,
