@@ -20,8 +20,7 @@ from synaug.study.pages import write_report
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
-pytestmark = [pytest.mark.slow,
-              pytest.mark.skipif(not CHROMIUM, reason='no Chromium here: apt-get install chromium')]
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason='no Chromium here: apt-get install chromium')
 
 
 class Browser:
@@ -178,6 +177,7 @@ def site(tmp_path_factory):
 PAGES = 'index', 'guides/start', 'results/gallery', 'results/quick', 'library/plots/02_sheets', 'guides/commands'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('page', PAGES)
 def test_pages_of_the_site(browser, site, page):
     address = (site/f'{page}.html').as_uri()
@@ -188,6 +188,7 @@ def test_pages_of_the_site(browser, site, page):
     assert elsewhere(browser.requests) == []
 
 
+@pytest.mark.slow
 def test_search_finds_how_to_install(browser, site):
     browser.open((site/'search.html').as_uri() + '?q=install')
     browser.wait('document.querySelectorAll("ul.search li").length > 0')
@@ -217,6 +218,7 @@ def jupyterlab(folder):
         process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['play', 'your_images'])
 def test_guides_run_in_jupyterlab(browser, tmp_path, name):
     shutil.copy(ROOT/'nbs'/'guides'/f'{name}.ipynb', tmp_path)

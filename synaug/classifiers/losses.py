@@ -15,6 +15,7 @@ from functools import partial
 from torch import nn
 
 from ..errors import LossError
+from ..training import full_precision
 
 # %% ../../nbs/library/classifiers/03_losses.ipynb #c004
 def _precise(logits):
@@ -83,7 +84,7 @@ class ArcFaceHead(nn.Module):
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, z):
-        with torch.autocast(z.device.type, enabled=False):
+        with full_precision(z.device):
             return self.s*F.linear(F.normalize(z.float()), F.normalize(self.weight.float()))
 
 def with_margin(logits, y, s=30., m=.5):

@@ -29,7 +29,7 @@ from .networks import CompactResNet, arguments_of, rebuilt
 from .recipes import recipe_called, under_views
 from ..data.seen import Seen, seen
 from ..errors import ArmError, BackboneError, SourceError
-from ..training import autocast, default_device, descend, placed, random_streams
+from ..training import autocast, default_device, descend, full_precision, placed, random_streams
 
 # %% ../../nbs/library/classifiers/06_train.ipynb #c007
 def draws_from(
@@ -50,7 +50,7 @@ def draws_from(
         return torch.multinomial(torch.as_tensor(weights), n, replacement=True, generator=generator)
     def draw(n):
         i = drawn(n).to(device)
-        with torch.autocast(images.device.type, enabled=False):
+        with full_precision(device):
             x, y = augment(images[i], generator), None
             if labels is not None: y = labels[i]
             if labels is not None and smoothing: y = smoothed(y, s.task, smoothing)
