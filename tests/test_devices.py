@@ -1,5 +1,5 @@
-"""Steps of training on the device `meta`, which has shapes and no numbers: whatever is left on another device, or asks the
-device for a number in a step (and so waits for it), fails there as it would be slow or wrong on a GPU"""
+"""Steps of training on the device `meta`, which has shapes and no numbers: what is left on another device, or asks for a
+number in a step and so waits for it, is an error there; on a GPU it would be an error, or slow"""
 import pytest
 import torch
 
