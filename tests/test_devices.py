@@ -1,5 +1,5 @@
-"""Steps of training on the device `meta`, which has shapes and no numbers: what is left on another device, or asks for a
-number in a step and so waits for it, is an error there; on a GPU it would be an error, or slow"""
+"""Steps of training on the device `meta`, which has shapes and no numbers: what is left on another device, or asks for
+a number in a step and so waits for it, is an error there; on a GPU it would be an error, or slow"""
 import pytest
 import torch
 
@@ -35,7 +35,8 @@ def test_pixel_generator(data, drawn, network):
     PixelGenerator.fit(drawn, data.pool, network=network, batch_size=8, **STEPS)
 
 
-ARMS = 'real', 'add', 'mix-loss', 'mix-representation', 'mix-loss:split', 'replace-50%', 'mixup', 'cutmix', 'randaugment'
+ARMS = ('real', 'add', 'mix-loss', 'mix-representation', 'mix-loss:split', 'replace-50%', 'mixup', 'cutmix',
+        'randaugment')
 
 
 @pytest.mark.parametrize('name', ARMS)
