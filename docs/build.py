@@ -38,6 +38,7 @@ SHORT = {               # page -> its title in the contents, where its own is a 
     'results/pretrained': 'Blood cells, ImageNet weights',
     'results/made_elsewhere': 'Blood cells, images made elsewhere',
     'results/search_blood_cells': 'Blood cells, a search',
+    'results/search_crc_nuclei': 'Colorectal nuclei, a search',
     'results/search_hpa_cells': 'HPA cells, a search',
     'results/search_sperm_heads': 'Sperm heads, a search'}
 WINGS = 'data', 'generators', 'classifiers', 'audits', 'verdicts', 'plots', 'study'

@@ -323,7 +323,9 @@ def _plain_cost(step, rate):
 
 def plain_steps(table, most=3, rate=100):
     """What to do next in plain words, at most so many (what is done, what it gained, what it costs), of one point of a
-    table from `steps`: what is shown to help, or else what seems to; the best of each kind first"""
+    table from `steps`: what is shown to help, or else what seems to; the best of each kind first. Synthetic images that
+    are not shown to add to the best recipe without them are no step"""
+    table = table[table.against.eq('') | table.over_verdict.eq('helps')]
     helps = table[table.verdict == 'helps']
     seem = table[(table.verdict != 'helps') & (table.low > 0)]
     shown, gains = (helps, 'gained') if len(helps) else (seem, 'may gain')
