@@ -107,7 +107,7 @@ def test_finished_study(finished):
     assert list(table.columns[:6]) == ['study', 'replicate', 'arm', 'split', 'metric', 'value']
     assert {'effect', 'n_split', 'version'} <= set(table)
     verdict = pd.read_csv(out/'verdict.csv')
-    assert list(verdict.columns) == 'arm split metric baseline n difference low high p p_holm verdict'.split()
+    assert list(verdict.columns) == 'arm question split metric baseline n difference low high p p_holm verdict'.split()
     mine = table.pivot(index='replicate', columns=['split', 'arm'], values='value')
     test = verdict[verdict.split == 'test'].iloc[0]
     assert test.n == 3 and abs(test.difference - (mine['test', 'add'] - mine['test', 'real']).mean()) < 1e-12
