@@ -146,10 +146,13 @@ def on_top(arms, rows, metric, split, margin, level=.95, alpha=.05):
     alike = {v.Index: trained_alike(v.arm, rows.arm.unique()) for v in arms.itertuples()}
     ds = {i: contrast(rows, metric, split, [arms.arm[i]], [other]) for i, other in alike.items() if other}
     ratio = test_per_train(rows)
-    for (i, d), p in zip(ds.items(), holm([p_value(d, ratio) for d in ds.values()])):
-        found = verdict(d, p, margin, level, alpha, ratio=ratio)
-        columns = ['baseline', 'n', 'difference', 'low', 'high', 'p_holm', 'verdict']
-        arms.loc[i, columns] = alike[i], len(d), d.mean() if len(d) else math.nan, *interval(d, level, ratio), p, found
+    p = {i: p_value(ds[i], ratio) if i in ds else arms.p[i] for i in arms.index}
+    corrected = dict(zip(p, holm(list(p.values()))))                # over all ways: any of them may be the answer
+    columns = ['baseline', 'n', 'difference', 'low', 'high', 'p', 'p_holm', 'verdict']
+    for i, d in ds.items():
+        mean, ends = d.mean() if len(d) else math.nan, interval(d, level, ratio)
+        found = verdict(d, corrected[i], margin, level, alpha, ratio=ratio)
+        arms.loc[i, columns] = alike[i], len(d), mean, *ends, p[i], corrected[i], found
     return arms
 
 _SENTENCES = dict(yes=_yes, no=_no, same=_same, open=_open)

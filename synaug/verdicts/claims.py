@@ -74,8 +74,8 @@ def testable(item, arms, splits, baseline='real', metrics=None):
 def shows_labels(audits):
     """Generator ('' where there is one alone) -> whether its samples show their label, at least halfway from chance to
     real images, by rows of audits"""
-    rows = audits[(audits.metric == 'label_auroc') & audits.split.isin(['samples', 'real', 'chance'])]
-    means = rows.groupby(['arm', 'split']).value.mean().unstack()
+    means = audits[audits.metric == 'label_auroc'].groupby(['arm', 'split']).value.mean().unstack()
+    means = means.reindex(columns=['samples', 'real', 'chance']).dropna()
     return {arm.partition(':')[2]: m.samples - m.chance >= .5*(m.real - m.chance) for arm, m in means.iterrows()}
 
 def passes(arms, shown):
