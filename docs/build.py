@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from configparser import ConfigParser
+from functools import cache
 from html import unescape
 from itertools import groupby
 from pathlib import Path
@@ -70,7 +71,7 @@ def process(work):
     shutil.copy(ROOT/'settings.ini', work)
     for page in pages(work/'nbs'): split_first_cell(work/'nbs'/page)
     env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'} | {'PYTHONPATH': str(work)}
-    code = 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=1)'  # nbdev's command line tool would install Quarto
+    code = 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=0)'  # nbdev's command line tool would install Quarto
     subprocess.run([sys.executable, '-c', f'if __name__ == "__main__": {code}'], cwd=work, env=env, check=True)
     return work/'_proc'
 
@@ -122,10 +123,16 @@ def shown(cell):
     return ''.join(''.join(output.get('data', {}).get('text/markdown', '')) for output in cell['outputs'])
 
 
+@cache
+def parsed(file):
+    "The source of a module and its syntax tree"
+    source = file.read_text(encoding='utf-8')
+    return source, ast.parse(source)
+
+
 def definition(file, name):
     "The syntax tree node and the source of `name` (`f`, `C`, or `C.method`) in a module; (None, '') if it is not there"
-    source = file.read_text(encoding='utf-8')
-    node = ast.parse(source)
+    source, node = parsed(file)
     for part in name.split('.'):
         node = next((n for n in getattr(node, 'body', []) if getattr(n, 'name', None) == part), None)
     if node is None: return None, ''

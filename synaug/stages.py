@@ -36,9 +36,10 @@ def stage(what):
 def step(what, done, total):
     "Say that one more step of a training is done, `done` of `total`"
     if WHERE not in os.environ: return
+    now = time.time()
+    _told.setdefault('trains', now)
     _told['steps'][what] = _told['steps'].get(what, 0) + 1
     _told.update(doing=what, done=done, total=total)
-    now = time.time()
     if now - _last['written'] > _EVERY or done == total: _write(now)
 
 # %% ../nbs/library/12_stages.ipynb #397003d1

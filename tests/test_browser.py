@@ -1,4 +1,4 @@
-"Reports, site and notebooks in a real browser, driven by its own protocol; skipped where no Chromium is"
+"Reports and notebooks in a real browser, driven by its own protocol; skipped where no Chromium is"
 import json
 import os
 import re
@@ -20,7 +20,8 @@ from synaug.study.pages import write_report
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason='no Chromium here: apt-get install chromium')
+needs_browser = pytest.mark.skipif(not CHROMIUM, reason='no Chromium here: apt-get install chromium')
+pytestmark = needs_browser
 
 
 class Browser:
@@ -162,37 +163,6 @@ def test_a_telephone_by_day_and_by_night(browser, report, scheme):
     assert browser.run('getComputedStyle(document.querySelector(".sy-table td")).display') == 'grid'
     dark = browser.run('getComputedStyle(document.body).backgroundColor') != 'rgb(255, 255, 255)'
     assert dark == (scheme == 'dark')
-
-
-# The site
-
-@pytest.fixture(scope='module')
-def site(tmp_path_factory):
-    out = tmp_path_factory.mktemp('docs')/'site'
-    done = subprocess.run([sys.executable, ROOT/'docs'/'build.py', out], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return out
-
-
-PAGES = 'index', 'guides/start', 'results/gallery', 'results/quick', 'library/plots/02_sheets', 'guides/commands'
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('page', PAGES)
-def test_pages_of_the_site(browser, site, page):
-    address = (site/f'{page}.html').as_uri()
-    for scheme in ('light', 'dark'):
-        browser.open(address, width=420, scheme=scheme)
-        assert browser.run(WIDER) <= 0 and browser.run(CONTRAST) == [], scheme
-    browser.open(address)
-    assert elsewhere(browser.requests) == []
-
-
-@pytest.mark.slow
-def test_search_finds_how_to_install(browser, site):
-    browser.open((site/'search.html').as_uri() + '?q=install')
-    browser.wait('document.querySelectorAll("ul.search li").length > 0')
-    assert 'Start' in browser.run('document.querySelector("ul.search").innerText')
 
 
 # JupyterLab

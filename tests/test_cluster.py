@@ -25,14 +25,14 @@ from test_study import BODY, ENV, PARAMETERS, alive, command_of, gone, ledger, r
 # The command line, with a ledger in the place of a report, which is the same wherever the rows come from
 RUN = [sys.executable, '-c', '''
 from synaug import cli
-from synaug.study import runner
+from synaug.study import pages
 from synaug.study.ledger import collect
 
 def only_the_ledger(out):
     collect(out).to_parquet(out/'ledger.parquet')
     return out
 
-runner.write_report, cli.print_outcome = only_the_ledger, print
+pages.write_report, cli.print_outcome = only_the_ledger, print
 cli.main()
 ''', 'run']
 PATIENT = ENV | {f'DASK_DISTRIBUTED__COMM__TIMEOUTS__{what}': '60s' for what in ('CONNECT', 'TCP')}
@@ -59,8 +59,8 @@ def rows(out): return collect(out).drop(columns='seconds')
 # In one process
 
 def test_a_study_begun_here_ends_on_a_cluster_with_the_same_rows(folder, monkeypatch):
-    from synaug.study import runner
-    monkeypatch.setattr(runner, 'write_report', lambda out: out)
+    from synaug.study import pages
+    monkeypatch.setattr(pages, 'write_report', lambda out: out)
     study, one = read_study(folder/'fake.yaml'), read_study(folder/'fake.yaml', replicates=1)
     run_study(study, folder/'here', workers=1)
     run_study(one, folder/'both', workers=1)

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from test_browser import CONTRAST, WIDER, browser, elsewhere, needs_browser  # noqa: F401 (a fixture)
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = [p for p in (ROOT/'nbs').rglob('*.ipynb')
@@ -147,6 +148,31 @@ def test_parameters_are_tables_and_stars_stay(site):
     assert re.search(r'<th[^>]*><p>parameter</p></th>', train) and 'where the checkpoint is chosen' in train
     assert 'synaug inspect' in (site/'guides'/'commands.html').read_text(encoding='utf-8')
 
+
+# In a browser
+
+SEEN = 'index', 'guides/start', 'results/gallery', 'results/quick', 'library/plots/02_sheets', 'guides/commands'
+
+
+@needs_browser
+@pytest.mark.parametrize('page', SEEN)
+def test_pages_on_a_telephone_by_day_and_by_night_ask_no_other_host(browser, site, page):  # noqa: F811
+    address = (site/f'{page}.html').as_uri()
+    for scheme in ('light', 'dark'):
+        browser.open(address, width=420, scheme=scheme)
+        assert browser.run(WIDER) <= 0 and browser.run(CONTRAST) == [], scheme
+    browser.open(address)
+    assert elsewhere(browser.requests) == []
+
+
+@needs_browser
+def test_search_finds_how_to_install(browser, site):  # noqa: F811
+    browser.open((site/'search.html').as_uri() + '?q=install')
+    browser.wait('document.querySelectorAll("ul.search li").length > 0')
+    assert 'Start' in browser.run('document.querySelector("ul.search").innerText')
+
+
+# What fails
 
 def copy_of_checkout(to):
     "The parts of the checkout a site is built from"

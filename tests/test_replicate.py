@@ -72,6 +72,7 @@ def test_a_poisoned_test_set_changes_nothing_that_was_fitted_or_chosen(data, cle
     assert not rows[scored].equals(before[scored])                          # while the poison did reach the scores
 
 
+@pytest.mark.slow
 def test_the_comparison_above_can_fail(data, clean, tmp_path):
     bad = replace(data, train=replace(data.train, images=255 - data.train.images), val=poisoned(data.val))
     (rows, weights), (before, weights_before) = run(write_npz(tmp_path/'cells.npz', bad), tmp_path/'out'), clean

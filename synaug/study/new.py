@@ -6,7 +6,6 @@
 __all__ = ['starter_notebook', 'write_new_study', 'place_of_play']
 
 # %% ../../nbs/library/study/18_new.ipynb #e2a1534d
-import nbformat
 import yaml
 from pathlib import Path
 
@@ -14,6 +13,10 @@ from ..errors import StudyError
 from ..plots.sheets import class_sheet
 from ..store import write
 from .file import read_study, shipped
+from .notebook import without_iri_grammar
+
+# %% ../../nbs/library/study/18_new.ipynb #iri00
+with without_iri_grammar(): import nbformat
 
 # %% ../../nbs/library/study/18_new.ipynb #f29f5d86
 _LOOK = """from synaug.data.sources import load

@@ -7,7 +7,6 @@ __all__ = ['output_html', 'in_html', 'blocks', 'smaller_png', 'always_seen', 'fo
 
 # %% ../../nbs/library/study/08_pages.ipynb #c003
 import json
-import nbformat
 import os
 import re
 import shutil
@@ -26,9 +25,13 @@ from .file import shipped
 from .first_screen import report_data
 from .ledger import collect, judge, next_steps, read_settings
 from .look import PAGE, STYLE, picture
+from .notebook import without_iri_grammar
 from .report import page_title
 from .processes import execute_all, failure
 from ..verdicts.next_step import confirmed
+
+# %% ../../nbs/library/study/08_pages.ipynb #c003b
+with without_iri_grammar(): import nbformat
 
 # %% ../../nbs/library/study/08_pages.ipynb #c005
 def _last_heading(text, above):

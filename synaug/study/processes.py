@@ -25,7 +25,7 @@ from ..data.seen import CHECKED
 from ..errors import StudyError
 from ..stages import WHERE
 from ..store import abandoned, lock
-from .notebook import notebook_cells
+from .notebook import notebook_cells, without_iri_grammar
 
 # %% ../../nbs/library/study/07_processes.ipynb #c005
 def _tree(pid):
@@ -60,7 +60,7 @@ def execute(notebook, folder, parameters, parent):
     os.environ[WHERE] = f'{folder}/stage.json'
     tempfile.tempdir = os.environ['JUPYTER_RUNTIME_DIR']        # what a kernel that is killed has left goes with it
     from jupyter_client import KernelManager
-    from papermill import PapermillExecutionError, execute_notebook
+    with without_iri_grammar(): from papermill import PapermillExecutionError, execute_notebook
     KernelManager.transport.default_value = 'ipc' if os.name == 'posix' else 'tcp'
     settings = dict(kernel_name='python3', language='python', progress_bar=False, cwd=folder)
     try: execute_notebook(_literal(notebook), _literal(f'{folder}/notebook.ipynb'), parameters, **settings)

@@ -137,6 +137,8 @@ _PRIOR, _REPORT = 30., 25.      # seconds: of a forecast, of a report
 
 def _took(told): return max(0., told['at'] - told['began']) if 'at' in told else None
 
+def _trained(told): return max(0., told['at'] - told.get('trains', told['began']))
+
 def _last_to_end(seconds, workers):
     "When the last of so many runs ends, given to `workers` in turn"
     busy = [0.]*max(1, workers)
@@ -152,7 +154,7 @@ def _slower(forecast, past, going):
     told = {name: one for name, one in past.items() if _took(one)}
     told |= {run.name: run.told for run in going if run.told.get('steps')}
     expected = sum(_expected(forecast, name, one) for name, one in told.items())
-    return (sum(_took(one) or 0. for one in told.values()) + _PRIOR)/(expected + _PRIOR)
+    return (sum(map(_trained, told.values())) + _PRIOR)/(expected + _PRIOR)
 
 def _begun_ahead(forecast, past, going):
     "Expected seconds that are left of the `going` runs; the first to begin does what is done once"

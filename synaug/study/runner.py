@@ -25,7 +25,6 @@ from .file import without_folders
 from .ledger import MADE_WITH, read_settings
 from .machine import cores, machine_facts, threads_each, version_facts
 from .notebook import notebook_code, notebook_parameters
-from .pages import write_report
 from .processes import execute_all, failure
 from .progress import Forecast, begin, watched
 
@@ -215,6 +214,7 @@ def run_study(study, out, workers=None, command='', limit=None, mix=False, agree
             failed = run_pending(study, runs, out, workers if there else at_once, threads, **how)
             if len(failed) < len(runs):
                 begin(out, 'report', at_once)
+                from synaug.study.pages import write_report         # slow to import
                 path = write_report(out)
                 begin(out, 'finished', at_once)
     if failed: raise_failures(failed, len(runs))

@@ -27,7 +27,6 @@ from .cluster import Workers, opened
 from .file import Study, read_study
 from .machine import cores, generator_seconds, threads_each, update_seconds
 from .notebook import nearest, notebook_words
-from .pages import write_report
 from .progress import begin
 from .runner import (
     alone_in, check_folder, planned_runs, raise_failures, run_pending, study_settings, unfinished)
@@ -272,6 +271,7 @@ def explore(folder, say=print):
 
 def confirm(folder, choice, shifts=()):
     "Judge the `Choice` of the race on fresh replicates: the path of the report"
+    from synaug.study.pages import write_report         # slow to import
     study, search = folder.search.study, folder.search
     claims = [*study.claims, *trial_claims(choice, shifts)]
     folder.told = dict(claims=claims, controls=choice.controls(), chosen=asdict(choice))
