@@ -8,6 +8,9 @@ from synaug.arms import parse
 from synaug.classifiers import train as classifier
 from synaug.data.sources import load
 from synaug.data.splits import budget
+from synaug.generators.autoencoder import autoencoder, fit_autoencoder, views_of
+from synaug.generators.latent import (
+    LatentBank, LatentClassifier, fit_classifier, fit_unet, latent_objectives, latent_unet)
 from synaug.generators.pixel import PixelGenerator
 
 STEPS = dict(steps=3, device='meta', progress=False)
@@ -33,6 +36,29 @@ def unread(monkeypatch):
 @pytest.mark.parametrize('network', ['unet', 'simplified'])
 def test_pixel_generator(data, drawn, network):
     PixelGenerator.fit(drawn, data.pool, network=network, batch_size=8, **STEPS)
+
+
+def test_autoencoder(data):
+    vae = autoencoder(len(data.train.channels)).to('meta')
+    fit_autoencoder(vae, views_of([data.pool], data.train.size, device='meta'), steps=3, batch_size=4, progress=False)
+
+
+@pytest.fixture(scope='module')
+def latents():
+    mean = torch.zeros(20, 4, 8, 8, device='meta')
+    return LatentBank(mean, torch.ones_like(mean), torch.zeros(20, 3, device='meta'))
+
+
+@pytest.mark.parametrize('name', latent_objectives)
+def test_latent_diffusion(latents, name):
+    net = latent_unet(4).to('meta')
+    fit_unet(net, latents, latent_objectives[name], steps=3, batch_size=4, progress=False)
+
+
+@pytest.mark.parametrize('noised', [True, False])
+def test_latent_classifier(latents, noised):
+    net = LatentClassifier(4, 3, (8, 8)).to('meta')
+    fit_classifier(net, latents, latent_objectives['flow'], 'multi-class', noised, 3, 4, progress=False)
 
 
 ARMS = ('real', 'add', 'mix-loss', 'mix-representation', 'mix-loss:split', 'replace-50%', 'mixup', 'cutmix',

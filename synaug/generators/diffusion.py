@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from dataclasses import dataclass
 from inspect import signature
-from itertools import islice
+from itertools import count, islice
 from tqdm.auto import tqdm
 from typing import Callable
 
 from ..errors import GeneratorError
+from ..stages import sampling_step
 from ..training import autocast, descend, own_share, placed
 
 # %% ../../nbs/library/generators/01_diffusion.ipynb #c007
@@ -138,7 +139,7 @@ def fit_denoiser(net, batches, objective, steps, batch_size=32, lr=4e-3, p_drop=
     "Train `net` on `batches(generator, n) -> (x0, labels)`: (averaged network, loss per step); the rest: see `descend`"
     generator = torch.Generator().manual_seed(seed)
     loss = lambda: denoising_loss(net, objective, *batches(generator, batch_size), generator, p_drop)
-    return descend(net, loss, steps, lr, what='training the generator', **training)
+    return descend(net, loss, steps, lr, **(dict(what='training the generator') | training))
 
 # %% ../../nbs/library/generators/01_diffusion.ipynb #c026
 def denoiser(net, objective, labels, guidance=1.):
@@ -243,11 +244,12 @@ def check_sampler(sampler):
     raise GeneratorError(f"sampler={sampler!r} is not one of {', '.join(samplers)}, nor a diffusers scheduler")
 
 # %% ../../nbs/library/generators/01_diffusion.ipynb #c034c
-def _counting(f, bar):
-    "`f`, moving the progress bar at each call"
-    def counted(*args):
+def _counting(f, bar, calls, what):
+    "`f`, moving the progress bar at each call, and telling who waits for the run; `calls` counts them"
+    def counted(x, *args):
         bar.update()
-        return f(*args)
+        sampling_step(len(x), next(calls), bar.total, what=what)
+        return f(x, *args)
     return counted
 
 def check_edit(strength, sampler):
@@ -295,6 +297,7 @@ def sampled_batches(
     eta=0.,                 # of 'ddim'
     edit=None,              # (slice -> images (n, *shape), share of noise): where to start from, instead of noise alone
     weak=None,              # (network, objective, labels) that guidance leads away from, instead of no label
+    what='sampling',        # what is told of it, see `stages`
 ):
     "Batches of images `(n, *shape)` for `labels`, in the units of the training. GeneratorError for an unknown sampler"
     check_sampler(sampler)
@@ -302,13 +305,13 @@ def sampled_batches(
     device, n = labels.device, len(labels)
     noise = _noise(n, shape, seed)
     seeds = torch.randint(2**32, (n,), generator=torch.Generator().manual_seed(seed)).tolist()
-    batches = [slice(i, i+batch_size) for i in range(0, n, batch_size)]
+    batches, calls = [slice(i, i+batch_size) for i in range(0, n, batch_size)], count(1)
     with tqdm(total=len(batches)*steps, desc='sampling', unit='step', disable=not progress, mininterval=1) as bar:
         for part in batches:
             z = placed(torch.stack([*islice(noise, batch_size)]), device)
             denoise = denoiser(net, objective, labels[part], guidance if weak is None else 1.)
             if weak is not None: denoise = autoguided(denoise, denoiser(*weak[:2], weak[2][part]), guidance)
-            denoise = _counting(denoise, bar)
+            denoise = _counting(denoise, bar, calls, what)
             if edit is None:
                 generators = [torch.Generator(device).manual_seed(s) for s in seeds[part]]
                 yield _sampled(denoise, z, sampler, steps, eta, generators)

@@ -30,6 +30,7 @@ from .autoencoder import (
     Perceptual, PatchDiscriminator, autoencoder, decode, encode, factor_of, fit_autoencoder, group_count, random_stages,
     scale_latents, stored, views_of)
 from .diffusion import Objective, objectives, one_of, requested, scaled_linear, tabulated
+from ..stages import sampling_step
 from ..store import write
 from ..training import autocast, descend, device_called, own_share, placed
 
@@ -264,6 +265,7 @@ def sampled_latents(generator, n, labels=None, guidance=0., steps=50, eta=1., se
             predict = plain if labels is None else asking_for(labels[i:i+batch_size])
             out.append(ddim_by_noise(predict, fresh(), objective.path, steps, eta, fresh))
             bar.update(len(own))
+            sampling_step(len(own), i + len(own), n, steps)
     return torch.cat(out)
 
 # %% ../../nbs/library/generators/05_latent.ipynb #c034

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from ..data.seen import Seen
 from ..errors import PipelineError, PromptError
 from .channels import channel_losses
+from ..stages import sampling_step
 from ..training import autocast, default_device, silenced
 
 # %% ../../nbs/library/generators/07_pipelines.ipynb #c006
@@ -166,4 +167,5 @@ def generate(pipe, texts, size, guidance=2., steps=12, seed=0, batch_size=32, pr
             out = pipe(prompt=texts[i:i+batch_size], generator=noise, **settings).images
             parts.append(to_size(out.float().cpu()*2 - 1, size).clamp(-1, 1))
             bar.update(len(out))
+            sampling_step(len(out), i + len(out), len(texts), steps)
     return torch.cat(parts)

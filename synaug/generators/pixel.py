@@ -27,6 +27,7 @@ from ..data.seen import Seen, seen
 from ..errors import GeneratorError, LabelError
 from .diffusion import fit_denoiser, objectives, requested, sampled_batches
 from .unet import Simplified, UNet
+from ..stages import SIMPLIFIED
 from ..store import write
 from ..training import device_called, placed, steady
 
@@ -149,6 +150,7 @@ class Design:
     sampler: str
     sampling_steps: int
     training: dict = field(default_factory=dict)        # further arguments of `diffusion.fit_denoiser`
+    told: str = 'sampling'                              # who waits for it is told that it is
 
 designs = dict(
     unet=Design(
@@ -175,7 +177,8 @@ designs = dict(
         lr=1e-4,
         sampler='ddpm',
         sampling_steps=1000,
-        training=dict(optimizer=torch.optim.Adam, schedule=steady, ema_decay=0., p_drop=0.)))
+        training=dict(optimizer=torch.optim.Adam, schedule=steady, ema_decay=0., p_drop=0., what=SIMPLIFIED[0]),
+        told=SIMPLIFIED[1]))
 
 # %% ../../nbs/library/generators/03_pixel.ipynb #c021
 def given(**settings):
@@ -380,7 +383,7 @@ def sample(
     batches = sampled_batches(
         self.net, objectives[self.objective], asked_of(self, labels, names), (len(self.channels), *self.size),
         steps or design.sampling_steps, guidance, seed, batch_size, progress, sampler or design.sampler, eta,
-        begin, against)
+        begin, against, design.told)
     images = np.concatenate([self.scaling.inverse(x, np.dtype(self.dtype)) for x in batches])
     return ImageSet(
         images, labels, self.classes, self.channels, self.task, origin=known_to(self, edit, weak), domains=names)

@@ -76,8 +76,8 @@ def step_seconds(do, patience=2.):
     first = took(1)
     if first > patience: first = took(1)            # what the first prepared is ready now
     if first > patience: return first
-    many = 8 if first < patience/8 else 3
-    return max(0., took(many) - took(1))/(many - 1)
+    few, many = (4, 12) if first < patience/4 else (1, 3)
+    return max(0., took(many) - took(few))/(many - few)
 
 @contextmanager
 def one_thread():
@@ -94,7 +94,8 @@ def update_seconds(drawn, val, **training):
     few = dict(looks=1) | training
     with one_thread(): return step_seconds(lambda n: train(drawn, val[:16], **few | dict(updates=n)))
 
-def generator_seconds(drawn):
+def generator_seconds(drawn, network='unet'):
     "Seconds of one thread for a training step of a pixel generator on the images `drawn`"
     from synaug.generators.pixel import PixelGenerator
-    with one_thread(): return step_seconds(lambda n: PixelGenerator.fit(drawn, steps=n, progress=False))
+    settings = dict(network=network, progress=False)
+    with one_thread(): return step_seconds(lambda n: PixelGenerator.fit(drawn, steps=n, **settings))

@@ -20,7 +20,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from ..errors import StudyError
-from ..stages import in_words, read_stage
+from ..stages import SIMPLIFIED, in_words, read_stage
 from ..store import write
 from .notebook import notebook_cells
 from ..verdicts.words import counted
@@ -33,6 +33,7 @@ class Forecast:
     once: float = 0.
     update: float = 0.          # of a classifier
     step: float = 0.            # of a generator
+    simplified: float = 0.      # of paper 1's
     pretraining: float = 0.     # of a classifier without labels
     points: dict = field(default_factory=dict)      # point of a grid -> its own `run` and `update`
 
@@ -46,6 +47,7 @@ class Forecast:
 
     def _pace(self, what):
         if what == 'pre-training': return self.pretraining
+        if what in SIMPLIFIED: return self.simplified
         return self.update if 'classifier' in what else self.step
 
 def point_of(name):
@@ -149,22 +151,32 @@ def _last_to_end(seconds, workers):
 
 def _expected(forecast, name, told): return forecast.at(name).of(told.get('steps', {}))*4/3
 
+def _done(forecast, past, going):
+    """Expected seconds of what the `going` runs have done: (once for all, list of each for itself). Before the first
+    has ended, they do together what is done once, and wait for each other: for itself, each is as far as the last"""
+    done = [_expected(forecast, run.name, run.told) for run in going]
+    if past or not going: return 0., done
+    own = [min(min(done), forecast.at(run.name).run) for run in going]
+    return min(sum(done) - sum(own), forecast.once), own
+
 def _slower(forecast, past, going):
     "How many times as long as expected it has taken so far; who has trained nothing yet waits, or has just begun"
-    told = {name: one for name, one in past.items() if _took(one)}
-    told |= {run.name: run.told for run in going if run.told.get('steps')}
+    at_work = [run for run in going if run.told.get('steps')]
+    if not past and at_work:
+        once, own = _done(forecast, past, going)
+        took, n = max(_trained(run.told) for run in at_work), len(at_work)
+        return (n*took + _PRIOR)/(n*(once + own[0]) + _PRIOR)
+    told = {name: one for name, one in past.items() if _took(one)} | {run.name: run.told for run in at_work}
     expected = sum(_expected(forecast, name, one) for name, one in told.items())
     return (sum(map(_trained, told.values())) + _PRIOR)/(expected + _PRIOR)
 
 def _begun_ahead(forecast, past, going):
-    "Expected seconds that are left of the `going` runs; the first to begin does what is done once"
+    "Expected seconds that are left of the `going` runs, which wait for what is done once"
     once = 0. if past else forecast.once
     if not going: return [once]
-    left = []
-    for i, run in enumerate(going):
-        each = forecast.at(run.name).run
-        left.append(max(each + once*(i == 0) - _expected(forecast, run.name, run.told), .05*each))
-    return left
+    so_far, own = _done(forecast, past, going)
+    each = [forecast.at(run.name).run for run in going]
+    return [once - so_far*(once > 0) + max(whole - done, .05*whole) for whole, done in zip(each, own)]
 
 def seconds_left(forecast, past, going, waiting, workers):
     """Seconds until the report is written; None if nothing is known. `past`: what finished runs told, by name; `going`:

@@ -20,8 +20,9 @@ from ..data.splits import budget
 from ..errors import ArmError, BudgetError, RunFailed, StudyError
 from ..outcome import read_rows, write_table
 from ..partners import check_arm
+from ..stages import sampling_steps
 from ..store import write
-from .beforehand import Paces, Point, forecast_of, sampled, sampling_steps, start_updates
+from .beforehand import Paces, Point, forecast_of, sampled, start_updates
 from .checks import check_arms, checked_data, data_of, fingerprints
 from .cluster import Workers, opened
 from .file import Study, read_study

@@ -281,6 +281,10 @@ def _kind(name):
     if 'labels' in takes: return 'labels'
     return 'images' if 'a generator' in takes else 'others'
 
+def _that_add(table):
+    "Steps without those whose synthetic images are not shown to add to the best recipe without them"
+    return table[table.against.eq('') | table.over_verdict.eq('helps')]
+
 def _one_a_kind(table):
     "The first steps of a table, one of each kind"
     return list(table.groupby(table.arm.map(_kind), sort=False).head(1).itertuples())
@@ -299,8 +303,9 @@ def step_sentences(table, arms=(), baseline='real', margin=.02, rate=100, alpha=
     helps = table[table.verdict == 'helps']
     promising = table[(table.verdict != 'helps') & (table.low > 0)]
     sentences = [trained] if trained and 'undertrained' in trained else []
-    first, others = 'Next: ', _one_a_kind(helps if len(helps) else promising)
+    first, shown = 'Next: ', helps if len(helps) else promising
     if not len(helps): first = 'No step is shown to help; the likeliest: '
+    others = _one_a_kind(_that_add(shown)) or _one_a_kind(shown)
     if others:
         done, *later = [step_sentence(step, rate) for step in others]
         sentences.append(f'{first}{done}.')
@@ -309,7 +314,9 @@ def step_sentences(table, arms=(), baseline='real', margin=.02, rate=100, alpha=
         best = max(table.itertuples(), key=lambda step: step.difference)
         sentences.append(f'No step is shown to help; the largest difference is that of {best.arm}: '
                          f'{_gain(best.low, best.high, best.difference)}.')
-    for step in others: sentences += _doubts(step, baseline)
+    named = {step.arm for step in others}
+    doubted = [step for step in _one_a_kind(shown.drop(_that_add(shown).index)) if step.arm not in named]
+    for step in [*others, *doubted]: sentences += _doubts(step, baseline)
     if trained and trained not in sentences: sentences.append(trained)
     if not len(helps): sentences += _unable(table, alpha)
     return [*sentences, *untried]
@@ -325,7 +332,7 @@ def plain_steps(table, most=3, rate=100):
     """What to do next in plain words, at most so many (what is done, what it gained, what it costs), of one point of a
     table from `steps`: what is shown to help, or else what seems to; the best of each kind first. Synthetic images that
     are not shown to add to the best recipe without them are no step"""
-    table = table[table.against.eq('') | table.over_verdict.eq('helps')]
+    table = _that_add(table)
     helps = table[table.verdict == 'helps']
     seem = table[(table.verdict != 'helps') & (table.low > 0)]
     shown, gains = (helps, 'gained') if len(helps) else (seem, 'may gain')
