@@ -18,7 +18,7 @@ from ..data.images import Dataset
 from ..data.inspection import understood
 from ..stages import sampling_steps
 from .checks import data_key, drawn_of, network_of
-from .machine import cores, generator_seconds, update_seconds
+from .machine import cores, generator_seconds, pretraining_seconds, update_seconds
 from .progress import Forecast, duration, point_of
 from ..verdicts.planning import guessed_effect
 from ..verdicts.statistics import replicates_needed, smallest_p
@@ -64,7 +64,7 @@ class Work:
     "Updates of the study's classifier and steps of generators, of each replicate and once for all of them"
     updates: float = 0.
     steps: float = 0.
-    updates_once: float = 0.
+    pretraining: float = 0.     # steps without labels, once
     steps_once: float = 0.
     examiner: float = 0.        # updates of the compact network, once
     simplified: float = 0.      # steps of paper 1's generator
@@ -77,33 +77,39 @@ def sampled(arms, n_real):
     return sum(most.values())
 
 def start_updates(arms, values, updates):
-    """Updates that starts on the pool take, in those of arms: (once, to learn it under three strengths of views, 256 an
-    update; each time, to choose among these and none)"""
+    """What starts on the pool take: (steps of pre-training under three strengths of views, once; updates to choose
+    among these and none, each time)"""
     if not any(parse(arm).start == 'pool' for arm in arms): return 0, 0
-    pooled = values.get('pool_updates', values.get('pretraining', 0))
-    return 3*pooled*256/values['batch_size'], 4*updates/2
+    return 3*values.get('pool_updates', values.get('pretraining', 0)), 4*updates/2
 
-def work_of(values, arms, n_real, updates):
-    "The `Work` of a notebook with these parameters: so many labelled images and updates of an arm"
-    simple = [arm for arm in arms if parse(arm).generator == 'simplified']
-    light = values.get('simplified_steps', 0) + sampling_steps(
-        sampled(simple, n_real), values.get('simplified_sampling', 0), simplified=True)
+def _generator_steps(values, arms, n_real):
+    "(steps of each replicate, steps done once) of generators other than the simplified one"
+    if not any(parse(arm).needs_synthetic for arm in arms): return 0, 0
     values = {name: n for name, n in values.items() if not name.startswith('simplified_')}
     steps = {name: n for name, n in values.items() if name.endswith('_steps') and name != 'sampling_steps' and n}
     once = sum(n for name, n in steps.items() if any(fnmatchcase(name, pattern) for pattern in _ONCE))
     drawing = [n for name, n in values.items() if name == 'sampling_steps' or name.endswith('sampling')]
-    others = [arm for arm in arms if arm not in simple]
-    synthetic = any(parse(arm).needs_synthetic for arm in others)
-    each = sum(steps.values()) - once + sampling_steps(sampled(others, n_real), max(drawing, default=0))
+    return sum(steps.values()) - once + sampling_steps(sampled(arms, n_real), max(drawing, default=0)), once
+
+def _simplified_steps(values, arms, n_real):
+    "Steps of paper 1's generator in each replicate"
+    if not arms: return 0
+    drawing = values.get('simplified_sampling', 0)
+    return values.get('simplified_steps', 0) + sampling_steps(sampled(arms, n_real), drawing, simplified=True)
+
+def work_of(values, arms, n_real, updates):
+    "The `Work` of a notebook with these parameters: so many labelled images and updates of an arm"
+    simple = [arm for arm in arms if parse(arm).generator == 'simplified']
+    steps, steps_once = _generator_steps(values, [arm for arm in arms if arm not in simple], n_real)
     trained = sum(arm.length*ROUNDS.get(arm.labels, 1) for arm in map(parse, arms))
     learning, choosing = start_updates(arms, values, updates)
     return Work(
         updates=trained*updates + choosing,
-        steps=each*synthetic,
-        updates_once=learning,
-        steps_once=once*synthetic,
+        steps=steps,
+        pretraining=learning,
+        steps_once=steps_once,
         examiner=values.get('examiner_updates') or 0,
-        simplified=light*bool(simple),
+        simplified=_simplified_steps(values, simple, n_real),
     )
 
 # %% ../../nbs/library/study/13_beforehand.ipynb #bf17
@@ -142,15 +148,16 @@ def trial_seconds(values, data, replicates=1, paces=None):
     drawn, training, paces = drawn_of(data, values), classifier_of(values), paces or Paces()
     work = work_of(values, arms_of(values, data), len(drawn), training['updates'])
     size, update = drawn.size, update_pace(values, data, paces)
-    light = step = simplified = 0.
+    light = step = simplified = blind = 0.
     if work.examiner:
         light = paces.of(('examiner', size), lambda: update_seconds(drawn, data.val, batch_size=values['batch_size']))
     if work.steps + work.steps_once: step = paces.of(('generator', size), lambda: generator_seconds(drawn))
+    if work.pretraining: blind = paces.of(('pre-training', size), lambda: pretraining_seconds(data.pool, drawn))
     if work.simplified:
         from synaug.data.sources import at_size
         small = at_size(drawn, values['simplified_size'])
         simplified = paces.of(('simplified', size), lambda: generator_seconds(small, 'simplified'))
-    seconds = (work.updates*replicates + work.updates_once)*update + work.examiner*light
+    seconds = work.updates*replicates*update + work.pretraining*blind + work.examiner*light
     steps = (work.steps*replicates + work.steps_once)*step + work.simplified*replicates*simplified
     return (seconds + steps)*4/3
 
@@ -213,6 +220,15 @@ def judged_lines(study, points):
     if judged: yield from power_lines(study.replicates, len(judged), per_class, study.metric, study.margin, ratio)
 
 # %% ../../nbs/library/study/13_beforehand.ipynb #bf22s
+def _slowest(paces):
+    "The fields of a `Forecast` that say what a step takes: of what was timed several times, the slowest"
+    found = dict(update=0., step=0., simplified=0., pretraining=0.)
+    fields = {'generator': 'step', 'simplified': 'simplified', 'pre-training': 'pretraining'}
+    for (what, _), pace in paces.known.items():
+        field = fields.get(what, 'update')
+        found[field] = max(found[field], pace)
+    return found
+
 def forecast_of(points, paces=None):
     """The `Forecast` of the runs that are left, by a few steps that are timed unless `paces` has them; an empty one if
     their work is not known"""
@@ -223,14 +239,9 @@ def forecast_of(points, paces=None):
         spent, twice = (trial_seconds(point.values, point.data, n*point.left, paces) for n in (1, 2))
         told[point.name] = dict(run=(twice - spent)/point.left, update=update_pace(point.values, point.data, paces))
         once += 2*spent - twice
-    def slowest(of): return max((pace for (what, _), pace in paces.known.items() if of(what)), default=0.)
-    step, simplified = slowest('generator'.__eq__), slowest('simplified'.__eq__)
-    update = slowest(lambda what: what not in ('generator', 'simplified'))
+    slowest = _slowest(paces)
     run = sum(told[point.name]['run']*point.left for point in left)/runs
-    pretraining = update*256/left[0].values['batch_size']           # 256 images a step
-    points = told if len(told) > 1 else {}
-    paced = dict(update=update, step=step, simplified=simplified, pretraining=pretraining)
-    return Forecast(run=run, once=once, points=points, **paced)
+    return Forecast(run=run, once=once, points=told if len(told) > 1 else {}, **slowest)
 
 def clock_seconds(forecast, runs, workers):
     "About how long so many runs take by a `Forecast`, so many at a time; None where their work is not known"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['cores', 'machine_facts', 'free_cores', 'threads_each', 'package_version', 'version_facts', 'step_seconds',
-           'one_thread', 'update_seconds', 'generator_seconds']
+           'one_thread', 'update_seconds', 'pretraining_seconds', 'generator_seconds']
 
 # %% ../../nbs/library/study/06_machine.ipynb #c003
 import os
@@ -93,6 +93,11 @@ def update_seconds(drawn, val, **training):
     from synaug.classifiers.train import train
     few = dict(looks=1) | training
     with one_thread(): return step_seconds(lambda n: train(drawn, val[:16], **few | dict(updates=n)))
+
+def pretraining_seconds(pool, drawn):
+    "Seconds of one thread for a step of pre-training a classifier without labels on the images `pool` and `drawn`"
+    from synaug.classifiers.pretrain import pretrain
+    with one_thread(): return step_seconds(lambda n: pretrain(pool, drawn, updates=n))
 
 def generator_seconds(drawn, network='unet'):
     "Seconds of one thread for a training step of a pixel generator on the images `drawn`"

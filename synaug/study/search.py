@@ -152,7 +152,7 @@ def minutes(search, data, update, heavy, step, workers):
     generators = len({parse(arm).generator for arm in candidates} - {None})
     fitted = values['pool_steps'] + generators*values['generator_steps']*(fresh + in_race[1])
     learning, choosing = start_updates((*candidates, *search.beside), values, values['updates'])
-    starts = learning + choosing*(fresh + in_race[1])
+    starts = learning*256/values['batch_size'] + choosing*(fresh + in_race[1])
     fitted += sampling_steps(drawn, values['sampling_steps'])
     seconds = (light*values['updates'] + starts)*update + fitted*step
     return (seconds + weighty*values.get('pretrained_updates', 0)*heavy)/60/workers
