@@ -20,7 +20,7 @@ STANDS_ON = {           # wing -> the wings it may import, from the ground up
     'own': ('errors',),
     'data': ('errors', 'store'),
     'arms': ('errors',),
-    'generators': ('errors', 'store', 'training', 'augment', 'own', 'data', 'arms'),
+    'generators': ('errors', 'stages', 'store', 'training', 'augment', 'own', 'data', 'arms'),
     'partners': ('errors', 'data', 'arms'),
     'classifiers': ('errors', 'store', 'training', 'augment', 'own', 'data', 'arms'),
     'evaluation': ('errors', 'data'),

@@ -34,7 +34,7 @@ def stage(what):
     _write(time.time())
 
 def step(what, done, total, worth=1):
-    "Say that one more step of a training is done, `done` of `total`; it counts as `worth` steps of those it is told with"
+    "Say that one more step of a training is done, `done` of `total`; it counts as so many steps as it is `worth`"
     if WHERE not in os.environ: return
     now = time.time()
     _told.setdefault('trains', now)
@@ -45,8 +45,8 @@ def step(what, done, total, worth=1):
 SIMPLIFIED = 'training the simplified generator', 'simplified sampling'        # steps of its own length
 
 def sampling_steps(n, steps, simplified=False):
-    """So many images sampled in so many steps, counted in training steps of the generator: of 16 images, guidance taking
-    two passes; of the simplified one of 64, without guidance"""
+    """So many images sampled in so many steps, counted in training steps of the generator: those have 16 images, and
+    guidance takes two passes; of the simplified one, 64 images and no guidance"""
     return steps*n/(3*64) if simplified else 2*steps*n/(3*16)
 
 def sampling_step(n, done, total, steps=1, what='sampling'):
