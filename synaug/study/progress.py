@@ -153,16 +153,17 @@ def _expected(forecast, name, told): return forecast.at(name).of(told.get('steps
 
 def _done(forecast, past, going):
     """Expected seconds of what the `going` runs have done: (once for all, list of each for itself). Before the first
-    has ended, they do together what is done once, and wait for each other: for itself, each is as far as the last"""
+    has ended, they do together what is done once, if anything is, and wait for each other: for itself, each is as far
+    as the last"""
     done = [_expected(forecast, run.name, run.told) for run in going]
-    if past or not going: return 0., done
+    if past or not going or not forecast.once: return 0., done
     own = [min(min(done), forecast.at(run.name).run) for run in going]
     return min(sum(done) - sum(own), forecast.once), own
 
 def _slower(forecast, past, going):
     "How many times as long as expected it has taken so far; who has trained nothing yet waits, or has just begun"
     at_work = [run for run in going if run.told.get('steps')]
-    if not past and at_work:
+    if not past and at_work and forecast.once:
         once, own = _done(forecast, past, going)
         took, n = max(_trained(run.told) for run in at_work), len(at_work)
         return (n*took + _PRIOR)/(n*(once + own[0]) + _PRIOR)
