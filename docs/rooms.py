@@ -9,20 +9,21 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent/'synaug'
-BELOW_STUDY = ('errors', 'stages', 'store', 'training', 'augment', 'own', 'data', 'arms', 'generators', 'partners',
-               'classifiers', 'evaluation', 'audits', 'curation')
+BELOW_STUDY = ('errors', 'stages', 'store', 'streams', 'training', 'augment', 'own', 'data', 'arms', 'generators',
+               'partners', 'classifiers', 'evaluation', 'audits', 'curation')
 STANDS_ON = {           # wing -> the wings it may import, from the ground up
     'errors': (),
     'store': ('errors',),
     'stages': (),
+    'streams': (),
     'training': ('errors', 'stages'),
-    'augment': ('errors',),
+    'augment': ('errors', 'streams'),
     'own': ('errors',),
     'data': ('errors', 'store'),
     'arms': ('errors',),
-    'generators': ('errors', 'stages', 'store', 'training', 'augment', 'own', 'data', 'arms'),
+    'generators': ('errors', 'stages', 'store', 'streams', 'training', 'augment', 'own', 'data', 'arms'),
     'partners': ('errors', 'data', 'arms'),
-    'classifiers': ('errors', 'store', 'training', 'augment', 'own', 'data', 'arms'),
+    'classifiers': ('errors', 'store', 'streams', 'training', 'augment', 'own', 'data', 'arms'),
     'evaluation': ('errors', 'data'),
     'audits': ('errors', 'training', 'data', 'classifiers', 'evaluation'),
     'curation': ('errors', 'data', 'arms', 'audits'),

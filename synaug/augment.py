@@ -11,6 +11,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from .streams import below, normal, uniform
+
 # %% ../nbs/library/03_augment.ipynb #c007
 def oriented(x, orientation):
     "Images `(N, C, H, W)`, each in its `orientation` `(N,)`, 0 to 7: bit 0 flips rows, bit 1 columns, bit 2 transposes"
@@ -23,7 +25,7 @@ def oriented(x, orientation):
 
 def turned(x, generator):
     "Images `(N, C, H, W)` in random orientations: square ones in all eight, others in the four that flips make"
-    def coin(): return (torch.rand(len(x), generator=generator) < .5).long()
+    def coin(): return (uniform(generator, len(x)) < .5).long()
     orientation = coin() + 2*coin()
     if x.shape[2] == x.shape[3]: orientation = orientation + 4*coin()
     return oriented(x, orientation)
@@ -39,18 +41,18 @@ def augmented(
 ):
     "Images, each under its own random orientation, affine map and channel gains"
     n, c, h, w = x.shape
-    def uniform(*shape):
+    def signed(*shape):
         "Numbers in [-1, 1]"
-        return (2*torch.rand(*shape, generator=generator)-1).to(x.device)
-    angle, zoom = uniform(n)*math.radians(degrees), 1 + uniform(n)*scale
-    flip_x, flip_y = uniform(n).sign(), uniform(n).sign()
-    if h == w: angle = angle + (uniform(n) > 0).float()*math.pi/2
+        return (2*uniform(generator, *shape)-1).to(x.device)
+    angle, zoom = signed(n)*math.radians(degrees), 1 + signed(n)*scale
+    flip_x, flip_y = signed(n).sign(), signed(n).sign()
+    if h == w: angle = angle + (signed(n) > 0).float()*math.pi/2
     cos, sin = angle.cos()*zoom, angle.sin()*zoom
-    move = uniform(n, 2)*shift
+    move = signed(n, 2)*shift
     theta = [cos*flip_x, -sin*h/w*flip_y, move[:, 0], sin*w/h*flip_x, cos*flip_y, move[:, 1]]
     grid = F.affine_grid(torch.stack(theta, 1).view(n, 2, 3), x.shape, align_corners=False)
     warped = F.grid_sample(x, grid, padding_mode='reflection', align_corners=False)
-    gains = 1 + uniform(n, c)*gain
+    gains = 1 + signed(n, c)*gain
     return (warped+1)*gains[:, :, None, None] - 1
 
 def strongly_augmented(x, generator):
@@ -86,13 +88,13 @@ def _operated(x, which, s):
 
 def _signed(x, strength, generator):
     "A strength `(N,)` for each image, up to twice `strength` either way"
-    return ((2*torch.rand(len(x), generator=generator)-1)*2*strength).to(x)
+    return ((2*uniform(generator, len(x))-1)*2*strength).to(x)
 
 def photometric(x, generator, operations=2, strength=.45):
     """Each image in [-1, 1] under `operations` random ones of identity, brightness, contrast, gamma, sharpness or blur;
     `strength` in [0, 1]"""
     for _ in range(operations):
-        which = torch.randint(5, (len(x),), generator=generator).to(x.device)
+        which = below(5, generator, len(x)).to(x.device)
         x = _operated(x, which, _signed(x, strength, generator))
     return x
 
@@ -112,7 +114,7 @@ def randaugmented(x, generator, operations=2, strength=.45):
     shift, zoom and the photometric five (RandAugment, Cubuk et al. 2020); `strength` in [0, 1]"""
     x = turned(x, generator)
     for _ in range(operations):
-        which = torch.randint(9, (len(x),), generator=generator).to(x.device)
+        which = below(9, generator, len(x)).to(x.device)
         s = _signed(x, strength, generator)
         warped = _warped(x, which, s)
         x = torch.where((which < 4)[:, None, None, None], warped, _operated(x, which - 4, s))
@@ -126,9 +128,9 @@ def unchanged(x, generator):
 def _rectangles(n, height, width, h, w, generator):
     "Masks `(n, 1, H, W)`, True in a rectangle of sides `h`, `w` `(n,)` with a uniform centre, cut at the border"
     def inside(length, side):
-        centre = (torch.rand(n, generator=generator)*length).floor()
+        centre = (uniform(generator, n)*length).floor()
         low, high = (centre - side/2).round().clamp_min(0), (centre + side/2).round().clamp_max(length)
-        at = torch.arange(length)
+        at = torch.arange(length, device=centre.device)
         return (at >= low[:, None]) & (at < high[:, None])
     return (inside(height, h)[:, :, None] & inside(width, w)[:, None, :])[:, None]
 
@@ -141,32 +143,36 @@ def erased(
 ):
     "Images of which some have a rectangle replaced by noise (Zhong et al. 2020)"
     n, _, height, width = x.shape
-    def uniform(low, high): return low + (high-low)*torch.rand(n, generator=generator)
-    size, ratio = uniform(*area)*height*width, uniform(math.log(aspect), -math.log(aspect)).exp()
+    def between(low, high): return low + (high-low)*uniform(generator, n)
+    size, ratio = between(*area)*height*width, between(math.log(aspect), -math.log(aspect)).exp()
     mask = _rectangles(n, height, width, (size*ratio).sqrt(), (size/ratio).sqrt(), generator)
-    mask = mask & (torch.rand(n, generator=generator) < p)[:, None, None, None]
-    noise = torch.randn(x.shape, generator=generator).clamp(-1, 1).to(x)
+    mask = mask & (uniform(generator, n) < p)[:, None, None, None]
+    noise = normal(generator, *x.shape).clamp(-1, 1).to(x)
     return torch.where(mask.to(x.device), noise, x)
 
 # %% ../nbs/library/03_augment.ipynb #c024
-def _beta(n, a, generator, device):
+def _beta(n, a, generator):
     "`(n,)` draws of Beta(a, a), as a ratio of Gamma variates"
-    shape = torch.full((2, n), float(a), dtype=torch.float64)
+    shape = torch.full((2, n), float(a), dtype=torch.float64, device=generator.device)
     gamma = torch._standard_gamma(shape, generator=generator).clamp_min(1e-300)
-    return (gamma[0]/gamma.sum(0)).float().to(device)
+    return (gamma[0]/gamma.sum(0)).float()
+
+def _others(n, generator):
+    "Numbers 0 to n - 1 in random order"
+    return torch.randperm(n, generator=generator, device=generator.device)
 
 def mixup(x, y, generator, a=.8):
     "Images `(N, C, H, W)` and labels `(N, K)` mixed with another of the batch: lambda ~ Beta(a, a) (Zhang et al. 2018)"
-    lam = _beta(len(x), a, generator, x.device)
-    other = torch.randperm(len(x), generator=generator).to(x.device)
+    lam = _beta(len(x), a, generator).to(x.device)
+    other = _others(len(x), generator).to(x.device)
     wide = lam.to(x.dtype)[:, None, None, None]
     return wide*x + (1-wide)*x[other], lam[:, None]*y + (1-lam[:, None])*y[other]
 
 def cutmix(x, y, generator, a=1.):
     "Images and labels with a rectangle of another of the batch, of area 1 - lambda before it is cut (Yun et al. 2019)"
     n, _, height, width = x.shape
-    side = (1 - _beta(n, a, generator, 'cpu')).sqrt()
-    other = torch.randperm(n, generator=generator).to(x.device)
+    side = (1 - _beta(n, a, generator)).sqrt()
+    other = _others(n, generator).to(x.device)
     mask = _rectangles(n, height, width, side*height, side*width, generator).to(x.device)
     share = mask.float().mean((1, 2, 3))[:, None]
     return torch.where(mask, x[other], x), (1-share)*y + share*y[other]
@@ -175,5 +181,5 @@ def mixup_or_cutmix(x, y, generator, mixup_a=.8, cutmix_a=1.):
     "Each image mixed by one of the two, with equal chance"
     x1, y1 = mixup(x, y, generator, mixup_a)
     x2, y2 = cutmix(x, y, generator, cutmix_a)
-    first = (torch.rand(len(x), generator=generator) < .5).to(x.device)
+    first = (uniform(generator, len(x)) < .5).to(x.device)
     return torch.where(first[:, None, None, None], x1, x2), torch.where(first[:, None], y1, y2)

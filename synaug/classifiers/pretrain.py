@@ -23,7 +23,8 @@ from .train import Trained, draws_from, first_weights, train
 from ..data.images import concat
 from ..data.seen import seen
 from ..errors import RecipeError
-from ..training import autocast, default_device, descend, in_training, random_streams
+from ..streams import random_streams
+from ..training import autocast, default_device, descend, in_training
 
 # %% ../../nbs/library/classifiers/07_pretrain.ipynb #c005
 strengths = {       # of the views under which a network learns without labels
@@ -114,7 +115,8 @@ def pretrain(
     `train(..., start=)` from. RecipeError for unknown views or objective, TrainingError if it diverges"""
     _check_words(views, objective)
     lr = lr or (4e-4 if getattr(network, 'knows', False) else 4e-3)
-    began, device, (stream,) = time.perf_counter(), torch.device(device or default_device()), random_streams(seed, 1)
+    began, device = time.perf_counter(), torch.device(device or default_device())
+    stream, = random_streams(seed, 1, device)
     model = in_training(first_weights(network, drawn, seed).to(device, memory_format=torch.channels_last))
     draw = draws_from(_unlabelled(pool, drawn), device, stream, _two_views(strengths[views]))
     project = _projection(model, draw, seed).to(device)

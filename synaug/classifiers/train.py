@@ -29,7 +29,8 @@ from .networks import CompactResNet, arguments_of, rebuilt
 from .recipes import recipe_called, under_views
 from ..data.seen import Seen, seen
 from ..errors import ArmError, BackboneError, SourceError
-from ..training import autocast, default_device, descend, full_precision, placed, random_streams
+from ..streams import below, random_streams
+from ..training import autocast, default_device, descend, full_precision, placed
 
 # %% ../../nbs/library/classifiers/06_train.ipynb #c007
 def draws_from(
@@ -45,9 +46,10 @@ def draws_from(
     images = placed(torch.from_numpy(s.floats()), device)
     labels = None
     if s.labels is not None: labels = torch.from_numpy(s.labels.astype(np.float32)).to(device)
+    if weights is not None: weights = torch.as_tensor(weights, device=generator.device)
     def drawn(n):
-        if weights is None: return torch.randint(len(images), (n,), generator=generator)
-        return torch.multinomial(torch.as_tensor(weights), n, replacement=True, generator=generator)
+        if weights is None: return below(len(images), generator, n)
+        return torch.multinomial(weights, n, replacement=True, generator=generator)
     def draw(n):
         i = drawn(n).to(device)
         with full_precision(device):
@@ -188,7 +190,8 @@ def batch_losses(
 ):
     "A function () -> loss of the arm's next batch. Real images, partner and mixing have random streams of their own"
     device = next(model.parameters()).device
-    real_stream, partner_stream, stream = random_streams(seed, 3)
+    real_stream, partner_stream, _ = random_streams(seed, 3, device)
+    *_, stream = random_streams(seed, 3)            # how many of each kind the host must know, and so draws
     draw_real = _draws(arm, recipe, real, device, real_stream)
     draw_partner = _draws(arm, recipe, partner, device, partner_stream)
     n_partner, step_loss, begun = 0 if partner is None else len(partner), rule_of(arm), count()

@@ -17,6 +17,7 @@ from torch import nn
 
 from ..augment import turned
 from ..errors import ImageError
+from ..streams import below, normal, stream, stream_on_host
 from ..training import (
     autocast, average_gradients, averaged, descend, own_share, placed, processes, rising_then_falling, same_start)
 
@@ -25,7 +26,7 @@ def _windows(images, window, generator, n):
     "`n` windows of `window` (h, w) pixels at random places of random images `(N, H, W, C)`"
     (h, w), (height, width) = window, images.shape[1:3]
     limits = len(images), height-h+1, width-w+1
-    i, top, left = (torch.randint(high, (n,), generator=generator).numpy() for high in limits)
+    i, top, left = (below(high, generator, n).numpy() for high in limits)
     rows, columns = top[:, None] + np.arange(h), left[:, None] + np.arange(w)
     return images[i[:, None, None], rows[:, :, None], columns[:, None, :]]
 
@@ -49,17 +50,19 @@ def views_of(
     scales = scales or [1.]*len(pools)
     windows = [tuple(round(side/scale) for side in size) for scale in scales]
     _check_windows(pools, windows, size)
-    share = torch.tensor([float(len(p)) for p in pools])
+    share, host = torch.tensor([float(len(p)) for p in pools]), None
     def draw(generator, n):
-        counts = torch.multinomial(share, n, True, generator=generator).bincount(minlength=len(pools)).tolist()
+        nonlocal host
+        host = host or stream_on_host(generator)            # pools of any size stay there, and are cut there
+        counts = torch.multinomial(share, n, True, generator=host).bincount(minlength=len(pools)).tolist()
         parts = []
         for p, window, count in zip(pools, windows, counts):
-            stored = _windows(p.images, window, generator, count).astype(np.float32)
+            stored = _windows(p.images, window, host, count).astype(np.float32)
             if not count: continue
             x = torch.from_numpy(stored).permute(0, 3, 1, 2) / (p.max_value/2) - 1
             if window != tuple(size): x = F.interpolate(x, size, mode='bilinear', antialias=True)
             parts.append(x)
-        return placed(turned(torch.cat(parts), generator), device)
+        return placed(turned(placed(torch.cat(parts), device), generator), device)
     return draw
 
 # %% ../../nbs/library/generators/04_autoencoder.ipynb #c013
@@ -164,7 +167,7 @@ def reconstructing(vae, x, generator, cpu=False):
     with autocast(x.device, cpu):
         posterior = vae.encode(x).latent_dist
         n, *shape = posterior.mean.shape
-        noise, = own_share(torch.randn(processes()[1]*n, *shape, generator=generator))
+        noise, = own_share(normal(generator, processes()[1]*n, *shape))
         noise = placed(noise, x.device)
         y = vae.decode(posterior.mean + posterior.std*noise).sample
     return posterior, y.float()
@@ -212,7 +215,7 @@ def fit_autoencoder(
     progress=True,
 ):
     "(averaged network, loss per step); latents keep their own scale: see `scale_latents`. TrainingError if it diverges"
-    generator, device = torch.Generator().manual_seed(seed), vae.device
+    generator, device = stream(seed, vae.device), vae.device
     if perceptual is None: perceptual = Perceptual(random_stages(vae.config.in_channels))
     if perceptual: perceptual = perceptual.to(device)
     start = steps if adversarial_from is None else adversarial_from

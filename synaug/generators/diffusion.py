@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from dataclasses import dataclass
+from functools import cache
 from inspect import signature
 from itertools import count, islice
 from tqdm.auto import tqdm
@@ -21,6 +22,7 @@ from typing import Callable
 
 from ..errors import GeneratorError
 from ..stages import sampling_step
+from ..streams import below, normal, stream, uniform
 from ..training import autocast, descend, own_share, placed
 
 # %% ../../nbs/library/generators/01_diffusion.ipynb #c007
@@ -58,12 +60,16 @@ def interpolate(x, xs, ys):
 def tabulated(name, log_abar):
     "The variance-preserving `NoisePath` through `log_abar` `(n+1,)` at times 0, 1/n, ..., 1"
     times = torch.linspace(0, 1, len(log_abar), dtype=torch.float64)
+    @cache
+    def points(device):
+        "Both, brought to a device once"
+        return times.to(device), log_abar.to(device)
     def alpha_sigma(t):
-        at = interpolate(t.double(), times.to(t.device), log_abar.to(t.device))
+        at = interpolate(t.double(), *points(t.device))
         return (at/2).exp().to(t.dtype), (-torch.expm1(at)).sqrt().to(t.dtype)
     def time(sigma):
-        at = torch.log1p(sigma.double()**2)
-        return interpolate(at, -log_abar.to(sigma.device), times.to(sigma.device)).clamp(0, 1).to(sigma.dtype)
+        at, (xs, ys) = torch.log1p(sigma.double()**2), points(sigma.device)
+        return interpolate(at, -ys, xs).clamp(0, 1).to(sigma.dtype)
     return NoisePath(name, alpha_sigma, time)
 
 linear = tabulated('linear', log_alpha_bar())
@@ -99,15 +105,15 @@ class Objective:
         return image(y, x_t, a, s)
 
 # %% ../../nbs/library/generators/01_diffusion.ipynb #c018
-def _uniform(n, generator): return torch.rand(n, generator=generator)
+def _uniform(n, generator): return uniform(generator, n)
 
-def _logit_normal(n, generator): return torch.randn(n, generator=generator).sigmoid()
+def _logit_normal(n, generator): return normal(generator, n).sigmoid()
 
-def _lognormal_sigma(n, generator): return cosine.time((torch.randn(n, generator=generator)*1.2 - 1.2).exp())
+def _lognormal_sigma(n, generator): return cosine.time((normal(generator, n)*1.2 - 1.2).exp())
 
 def one_of(steps):
     "Training times 1/steps, 2/steps, ..., 1, each equally likely"
-    return lambda n, generator: (torch.randint(steps, (n,), generator=generator) + 1)/steps
+    return lambda n, generator: (below(steps, generator, n) + 1)/steps
 
 objectives = dict(
     flow=Objective(straight, 'velocity', times=_logit_normal),
@@ -128,8 +134,8 @@ def denoising_loss(net, objective, x0, labels, generator, p_drop=.1):
     "Mean squared error of the network's answer on freshly noised images (Ho et al. 2020, eq. 14, for any objective)"
     n, device = len(x0), x0.device
     t = objective.times(n, generator).to(device)
-    eps = placed(torch.randn(x0.shape, generator=generator), device)
-    keep = (torch.rand(n, generator=generator) >= p_drop).to(device) & ~labels.isnan().any(1)
+    eps = placed(normal(generator, *x0.shape), device)
+    keep = (uniform(generator, n) >= p_drop).to(device) & ~labels.isnan().any(1)
     x0, labels, t, eps, keep = own_share(x0, labels, t, eps, keep)
     x_t, y = objective.noised(x0, eps, t)
     with autocast(device): out = net(x_t, t, labels.nan_to_num(), keep)
@@ -137,7 +143,7 @@ def denoising_loss(net, objective, x0, labels, generator, p_drop=.1):
 
 def fit_denoiser(net, batches, objective, steps, batch_size=32, lr=4e-3, p_drop=.1, seed=0, **training):
     "Train `net` on `batches(generator, n) -> (x0, labels)`: (averaged network, loss per step); the rest: see `descend`"
-    generator = torch.Generator().manual_seed(seed)
+    generator = stream(seed, next(net.parameters()).device)
     loss = lambda: denoising_loss(net, objective, *batches(generator, batch_size), generator, p_drop)
     return descend(net, loss, steps, lr, **(dict(what='training the generator') | training))
 

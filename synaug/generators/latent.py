@@ -32,6 +32,7 @@ from .autoencoder import (
 from .diffusion import Objective, objectives, one_of, requested, scaled_linear, tabulated
 from ..stages import sampling_step
 from ..store import write
+from ..streams import below, normal, stream, uniform
 from ..training import autocast, descend, device_called, own_share, placed
 
 # %% ../../nbs/library/generators/05_latent.ipynb #c008
@@ -106,17 +107,17 @@ class LatentBank:
     def draw(self, generator, n):
         "`n` latents, sampled from their distributions, and their labels (or None)"
         device = self.mean.device
-        i = torch.randint(len(self.mean), (n,), generator=generator).to(device)
-        z = self.mean[i] + self.std[i]*placed(torch.randn((n, *self.mean.shape[1:]), generator=generator), device)
+        i = below(len(self.mean), generator, n).to(device)
+        z = self.mean[i] + self.std[i]*placed(normal(generator, n, *self.mean.shape[1:]), device)
         return z, None if self.labels is None else self.labels[i]
 
 def fit_unet(unet, latents, objective, steps, batch_size=16, loss='l2', seed=0, **training):
     "Train on latents to answer as `objective` asks, by squared ('l2') or absolute ('l1') error; see `descend`"
-    generator, distance = torch.Generator().manual_seed(seed), dict(l1=F.l1_loss, l2=F.mse_loss)[loss]
+    generator, distance = stream(seed, latents.mean.device), dict(l1=F.l1_loss, l2=F.mse_loss)[loss]
     def value():
         x0, _ = latents.draw(generator, batch_size)
         t = objective.times(batch_size, generator).to(x0.device)
-        x0, t, eps = own_share(x0, t, placed(torch.randn(x0.shape, generator=generator), x0.device))
+        x0, t, eps = own_share(x0, t, placed(normal(generator, *x0.shape), x0.device))
         x_t, y = objective.noised(x0, eps, t)
         with autocast(x0.device, cpu=False): out = unet(x_t, timestep(objective, t)).sample
         return distance(out.float(), y)
@@ -203,13 +204,13 @@ def log_likelihood(logits, y, task):
 
 def fit_classifier(net, latents, objective, task, noised=True, steps=400, batch_size=32, seed=0, **training):
     "Train on labelled latents: noised to all times, or clean ones at t = 0 only; `training` as in `descend`"
-    generator = torch.Generator().manual_seed(seed)
+    generator = stream(seed, latents.mean.device)
     def value():
         x, y = latents.draw(generator, batch_size)
         t = torch.zeros(batch_size, device=x.device)
         if noised:
-            t = torch.rand(batch_size, generator=generator).to(x.device)
-            x, _ = objective.noised(x, placed(torch.randn(x.shape, generator=generator), x.device), t)
+            t = uniform(generator, batch_size).to(x.device)
+            x, _ = objective.noised(x, placed(normal(generator, *x.shape), x.device), t)
         x, y, t = own_share(x, y, t)
         with autocast(x.device, cpu=False): logits = net(x, timestep(objective, t).clamp(0))
         return -log_likelihood(logits, y, task).mean()

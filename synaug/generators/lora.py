@@ -28,6 +28,7 @@ from synaug.generators.pipelines import (
     check_lengths, generate, in_words, load_pipeline, pipeline_fingerprint, pipeline_seen, prompts, quiet,
     to_size, working_size)
 from ..store import write
+from ..streams import below, normal, stream, stream_on_host, uniform
 from ..training import autocast, descend, own_share
 
 # %% ../../nbs/library/generators/09_lora.ipynb #c010
@@ -144,16 +145,17 @@ class OrientedLatents:
         self.pipe, self.images = pipe, images
         self.moments = {}                               # (image, orientation) -> mean and log variance, `(8, h, w)`
         self.orientations = 8 if images.shape[2] == images.shape[3] else 4
+        self.host = None                                # the stream of which images, to know what is new
 
     def draw(self, generator, n):
         "(latents of n random images, their numbers)"
-        index = torch.randint(len(self.images), (n,), generator=generator)
-        orientation = torch.randint(self.orientations, (n,), generator=generator)
+        self.host = self.host or stream_on_host(generator)
+        index, orientation = below(len(self.images), self.host, n), below(self.orientations, self.host, n)
         wanted = list(zip(index.tolist(), orientation.tolist()))
         new = [key for key in dict.fromkeys(wanted) if key not in self.moments]
         if new: self.moments.update(zip(new, self._encode(*torch.tensor(new).T)))
         mean, log_variance = torch.stack([self.moments[key] for key in wanted]).chunk(2, 1)
-        z = mean + (log_variance/2).exp()*torch.randn(mean.shape, generator=generator)
+        z = mean + (log_variance/2).exp()*normal(generator, *mean.shape).to(mean.device)
         return z * self.pipe.vae.config.scaling_factor, index
 
     @torch.no_grad()
@@ -161,7 +163,7 @@ class OrientedLatents:
         x = oriented(self.images[index], orientation).contiguous()
         with autocast(self.pipe.device):
             out = self.pipe.vae.encode(x.to(self.pipe.device, self.pipe.vae.dtype)).latent_dist
-        return torch.cat([out.mean, out.logvar], 1).float().cpu()
+        return torch.cat([out.mean, out.logvar], 1).float()
 
 # %% ../../nbs/library/generators/09_lora.ipynb #c028
 def adamw_for(device):
@@ -179,15 +181,14 @@ def denoising_error(net, schedule, weights, source, generator, batch_size, p_dro
     latents, numbers, _ = source
     z, index = latents.draw(generator, batch_size)
     device = latents.pipe.device
-    eps = torch.randn(z.shape, generator=generator)
-    t = torch.randint(len(weights), (len(z),), generator=generator)
-    which = torch.where(torch.rand(len(z), generator=generator) < p_drop, -1, numbers[index])
+    eps = normal(generator, *z.shape).to(device)
+    t = below(len(weights), generator, len(z)).to(device)
+    which = torch.where((uniform(generator, len(z)) < p_drop).to(device), -1, numbers[index].to(device))
     z, eps, t, which = own_share(z, eps, t, which)
     asked = dict(epsilon=eps, sample=z, v_prediction=schedule.get_velocity(z, eps, t))
-    y = asked[schedule.config.prediction_type].to(device)
-    x_t = schedule.add_noise(z, eps, t).to(device)
-    with autocast(device): out = net(x_t, t.to(device), which.to(device))
-    return ((out.float() - y).square().mean((1, 2, 3))*weights[t].to(device)).mean()
+    x_t = schedule.add_noise(z, eps, t)
+    with autocast(device): out = net(x_t, t, which)
+    return ((out.float() - asked[schedule.config.prediction_type]).square().mean((1, 2, 3))*weights[t]).mean()
 
 # %% ../../nbs/library/generators/09_lora.ipynb #c035
 def train_lora(
@@ -206,9 +207,9 @@ def train_lora(
 ):
     "Train the additions: (loss per step, optimiser's name). TrainingError if it diverges"
     from diffusers import DDPMScheduler
-    generator = torch.Generator().manual_seed(seed)
+    generator = stream(seed, pipe.device)
     with quiet(): schedule = DDPMScheduler.from_config(pipe.scheduler.config)
-    weights = min_snr_weights(schedule.alphas_cumprod, schedule.config.prediction_type, gamma)
+    weights = min_snr_weights(schedule.alphas_cumprod, schedule.config.prediction_type, gamma).to(pipe.device)
     net = Denoiser(pipe, texts, learns_text)
 
     def loss():

@@ -29,6 +29,7 @@ from .diffusion import fit_denoiser, objectives, requested, sampled_batches
 from .unet import Simplified, UNet
 from ..stages import SIMPLIFIED
 from ..store import write
+from ..streams import below, uniform, stream_on_host
 from ..training import device_called, placed, steady
 
 # %% ../../nbs/library/generators/03_pixel.ipynb #c006
@@ -88,16 +89,18 @@ def batches_of(train, pool, scaling, device, domains=(), guessed=False, p_drop=.
         parts.append((pool, pool.labels if guessed else unknown_labels(len(pool), train.n_classes)))
     known = lambda s, labels: conditions(labels, s.domain_names(), domains).to(device)
     sets = [(placed(scaling.forward(s.images), device), known(s, labels)) for s, labels in parts]
-    share = .5 if len(sets) == 2 else 1
+    share, host = .5 if len(sets) == 2 else 1, None
     def draw(generator, n):
-        first = int((torch.rand(n, generator=generator) < share).sum())
+        nonlocal host
+        host = host or stream_on_host(generator)
+        first = int((uniform(host, n) < share).sum())
         images, told = [], []
         for (x, y), m in zip(sets, (first, n-first)):
-            i = torch.randint(len(x), (m,), generator=generator)
+            i = below(len(x), generator, m).to(device)
             images.append(x[i])
             told.append(y[i])
         told = torch.cat(told)
-        if domains: told[(torch.rand(n, generator=generator) < p_drop).to(device), train.n_classes:] = 0
+        if domains: told[:, train.n_classes:] *= (uniform(generator, n) >= p_drop).to(told)[:, None]
         return placed(turned(torch.cat(images), generator), device), told
     return draw
 
@@ -126,10 +129,10 @@ def chosen_label(labels, seed=0, guidance=1.):
 def shuffled(train, pool, scaling, device, **_):
     "`batches(generator, n)` over labelled images as they are, each once an epoch"
     x, y = placed(scaling.forward(train.images), device), torch.from_numpy(train.labels).to(device)
-    left = torch.zeros(0, dtype=torch.long)
+    left = torch.zeros(0, dtype=torch.long, device=device)
     def draw(generator, n):
         nonlocal left
-        if not len(left): left = torch.randperm(len(x), generator=generator)
+        if not len(left): left = torch.randperm(len(x), generator=generator, device=generator.device).to(device)
         now, left = left[:n], left[n:]
         return x[now], y[now]
     return draw

@@ -25,6 +25,7 @@ from .autoencoder import autoencoder, fit_autoencoder, standardise_latents
 from .channels import ChannelMap
 from .diffusion import fit_denoiser, schedule_objective
 from .pipelines import generate, in_words, load_pipeline, pipeline_seen, quiet, to_size, with_solver
+from ..streams import below, normal, uniform
 from ..training import autocast, device_called, placed
 
 # %% ../../nbs/library/generators/08_text_to_image.ipynb #c005
@@ -70,7 +71,7 @@ def recoloured(x, generator, share=.5):
     """Images `(N, 3, H, W)` in [-1, 1], a `share` of them in other colours.
 
     Their channels come in another order, each perhaps inverted, and squeezed into a random range"""
-    rand = lambda *shape: torch.rand(*shape, generator=generator).to(x.device)
+    rand = lambda *shape: uniform(generator, *shape).to(x.device)
     n = len(x)
     order = rand(n, 3).argsort(1)
     sign = torch.where(rand(n, 3, 1, 1) < .3, -1., 1.)
@@ -129,9 +130,14 @@ class CaptionedUNet(nn.Module):
 
     def forward(self, x_t, t, labels, keep):
         number = torch.where(keep, labels[:, 0].long(), len(self.tokens)-1)
-        used, place = number.unique(return_inverse=True)
-        hidden = self.text_encoder(self.tokens[used])[0][place]
+        hidden = self.encoded(number)
         return self.unet(x_t, (t*self.steps - 1).round(), encoder_hidden_states=hidden).sample
+
+    def encoded(self, number):
+        "Text of the captions of these numbers; on a CPU each caption once, on others nothing is asked and waited for"
+        if number.device.type != 'cpu': return self.text_encoder(self.tokens[number])[0]
+        used, place = number.unique(return_inverse=True)
+        return self.text_encoder(self.tokens[used])[0][place]
 
 # %% ../../nbs/library/generators/08_text_to_image.ipynb #c033
 class CaptionedPictures:
@@ -140,17 +146,17 @@ class CaptionedPictures:
         named = [captions(kind, s) for kind, s in pools]
         self.device = device
         self.texts = list(dict.fromkeys(chain(*named)))
-        self.pictures = [pictures(s, size).to(device) for _, s in pools]
-        self.numbers = [torch.tensor([self.texts.index(c) for c in names]) for names in named]
+        self.pictures = torch.cat([pictures(s, size) for _, s in pools]).to(device)
+        self.numbers = torch.tensor([self.texts.index(c) for c in chain(*named)], device=device)
+        self.sizes = torch.tensor(list(map(len, named)), device=device)
 
     def draw(self, generator, n):
         "`n` pictures in [-1, 1] in random orientations, and the numbers `(n, 1)` of their captions"
-        which = torch.randint(len(self.pictures), (n,), generator=generator).tolist()
-        place = torch.rand(n, generator=generator).tolist()
-        chosen = [(p, int(u*len(self.pictures[p]))) for p, u in zip(which, place)]
-        x = torch.stack([self.pictures[p][i] for p, i in chosen])/127.5 - 1
-        numbers = torch.stack([self.numbers[p][i] for p, i in chosen])
-        return placed(turned(x, generator), self.device), numbers[:, None].float().to(self.device)
+        pool = below(len(self.sizes), generator, n).to(self.device)
+        place = (uniform(generator, n).double().to(self.device)*self.sizes[pool]).long()
+        i = (self.sizes.cumsum(0) - self.sizes)[pool] + place
+        x = turned(self.pictures[i]/127.5 - 1, generator)
+        return placed(x, self.device), self.numbers[i, None].float()
 
 # %% ../../nbs/library/generators/08_text_to_image.ipynb #c037
 def untrained(texts, size, widths, autoencoder_widths, text_width, seed=0):
@@ -173,7 +179,7 @@ def train_on_latents(tokenizer, text_encoder, vae, unet, captioned, steps, predi
     def latents(generator, n):
         x, number = captioned.draw(generator, n)
         with torch.no_grad(), autocast(device): z = vae.encode(x).latent_dist
-        noise = torch.randn(z.mean.shape, generator=generator).to(device)
+        noise = normal(generator, *z.mean.shape).to(device)
         return placed((z.mean + z.std*noise).float(), device), number
     schedule = DDPMScheduler(1000, prediction_type=prediction, **_levels)
     objective = schedule_objective(schedule.alphas_cumprod, prediction)
