@@ -10,7 +10,7 @@ override SYNAUG_DATA := $(abspath $(SYNAUG_DATA))
 export SYNAUG_DATA
 endif
 
-.PHONY: study test test-data test-slow docs lab export clean
+.PHONY: study test test-data test-slow gpu docs lab export clean
 
 study: $(INSTALLED)
 	synaug run quick --out runs/quick
@@ -33,6 +33,13 @@ test-data: $(INSTALLED)
 test-slow: $(INSTALLED)
 	nbdev_test --n_workers 1 --flags slow
 	python -m pytest tests --slow
+
+# Does a training do on a GPU what it does on a CPU, and how fast? Without a GPU it is a rehearsal, and says so
+gpu: $(INSTALLED)
+	python -m pytest -q tests/test_devices.py
+	cd nbs/evidence && jupyter execute --inplace gpu.ipynb
+	nbdev_clean --fname nbs/evidence/gpu.ipynb
+	@echo "To look at and commit: $(CURDIR)/nbs/evidence/gpu.ipynb"
 
 docs: $(INSTALLED)
 	python docs/build.py

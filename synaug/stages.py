@@ -45,9 +45,9 @@ def step(what, done, total, worth=1):
 SIMPLIFIED = 'training the simplified generator', 'simplified sampling'        # steps of its own length
 
 def sampling_steps(n, steps, simplified=False):
-    """So many images sampled in so many steps, counted in training steps of the generator: those have 16 images, and
-    guidance takes two passes; of the simplified one, 64 images and no guidance"""
-    return steps*n/(3*64) if simplified else 2*steps*n/(3*16)
+    """So many images sampled in so many steps, counted in training steps of the generator: those take as long as three
+    passes of 20 images, and guidance takes two passes; of the simplified one, 64 images and no guidance"""
+    return steps*n/(3*64) if simplified else 2*steps*n/(3*20)
 
 def sampling_step(n, done, total, steps=1, what='sampling'):
     "Say that `n` images went through so many sampling `steps`; `done` of `total` as in `step`"

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import yaml
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from .ledger import MADE_WITH, read_settings
 from .machine import cores, machine_facts, threads_each, version_facts
 from .notebook import notebook_code, notebook_parameters
 from .processes import execute_all, failure
-from .progress import Forecast, begin, watched
+from .progress import FAILED, Forecast, begin, watched
 
 # %% ../../nbs/library/study/09_runner.ipynb #c007
 @dataclass(frozen=True)
@@ -130,8 +130,11 @@ def _check_same_versions(folders, now):
                      'folder with --out, or say --mix to have both')
 
 def _finish(part, code, made_with):
-    "Give the folder of a run that ended well its final name; of another (folder, exception, message)"
-    if code or not (part/'rows.parquet').exists(): return part, *failure(part, code)
+    "Give the folder of a run that ended well its final name; of another (folder, exception, message), kept there too"
+    if code or not (part/'rows.parquet').exists():
+        exception, message = failure(part, code)
+        with suppress(OSError): write(part/FAILED, lambda path: path.write_text(message, encoding='utf-8'))
+        return part, exception, message
     final = part.with_suffix('')
     if not (part/'log.txt').stat().st_size: (part/'log.txt').unlink()
     write(part/MADE_WITH, lambda path: path.write_text(json.dumps(made_with), encoding='utf-8'))
@@ -160,6 +163,7 @@ def run_pending(study, runs, out, workers, threads, limit=None, mix=False, elsew
     for run in pending:
         part = out/'runs'/f'{run.name}.part'
         jobs.append((study.notebook, part, run.parameters | dict(replicate=run.replicate, out=str(part)) | shared))
+        shutil.rmtree(part, ignore_errors=True)             # what an earlier try has left is not at work
     with watched(out, len(runs), len(finished)) as advance:
         def done(job, code, seconds):
             why = _finish(job[1], code, made_with)

@@ -22,7 +22,7 @@ from ..outcome import read_rows, write_table
 from ..partners import check_arm
 from ..stages import sampling_steps
 from ..store import write
-from .beforehand import Paces, Point, forecast_of, sampled, start_updates
+from .beforehand import Paces, Point, forecast_of, kept_steps, sampled, start_updates
 from .checks import check_arms, checked_data, data_of, fingerprints
 from .cluster import Workers, opened
 from .file import Study, read_study
@@ -236,7 +236,7 @@ class Folder:
     def begin(self, arms, runs):
         "Keep what is expected of these runs, by which the time left is told"
         values, left = self.search.study.parameters | dict(arms=list(arms)), len(unfinished(runs, self.out))
-        forecast = forecast_of([Point(values, self.data, list(arms), left)], self.paces)
+        forecast = forecast_of([Point(values, self.data, list(arms), left)], self.paces, kept_steps(self.out))
         begin(self.out, 'runs', self.workers, forecast if forecast.run else None)
 
     def rows(self, stage, arms, replicates):
