@@ -205,8 +205,9 @@ def kept_simulation(cache=None, **options):
     given.apply_defaults()
     n = sum(value for name, value in given.arguments.items() if name.startswith('n_'))
     if cache is False or not worth_keeping(n): return simulate(**options)
-    identity = [Path(getsourcefile(simulate)).read_text(encoding='utf-8'), json.dumps(given.arguments, sort_keys=True, default=str)]
-    file = kept_file('simulated', identity, cache).with_suffix('.npz')
+    code = Path(getsourcefile(simulate)).read_text(encoding='utf-8')
+    asked = json.dumps(given.arguments, sort_keys=True, default=str)
+    file = kept_file('simulated', [code, asked], cache).with_suffix('.npz')
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with lock(file.with_name(f'.{file.name}.lock')):
