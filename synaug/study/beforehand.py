@@ -9,6 +9,7 @@ __all__ = ['ROUNDS', 'arms_of', 'arm_lines', 'power_lines', 'Work', 'kept_steps'
 
 # %% ../../nbs/library/study/13_beforehand.ipynb #bf03
 import shutil
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -68,21 +69,28 @@ class Work:
     steps_once: float = 0.
     examiner: float = 0.        # updates of the compact network, once
     simplified: float = 0.      # steps of paper 1's generator
+    fitting: float = 0.         # of `steps`, those in which a replicate's own generators learn
 
-    def left(self, kept):
-        "Without what is done once, where steps of these names are kept from an earlier try"
+    def left(self, kept, fitted=0.):
+        """Without what is done once, where steps of these names are kept from an earlier try, and without the fitting
+        of generators in a share `fitted` of the replicates"""
         starts = sum(name.startswith('start-') for name in kept)
         learnt, looked = {'pool', 'pretrained'} & set(kept), 'examiner' in kept
         return replace(
             self,
+            steps=self.steps - fitted*self.fitting,
             steps_once=self.steps_once*(not learnt),
             pretraining=self.pretraining*max(0, 3 - starts)/3,
             examiner=self.examiner*(not looked),
         )
 
+_OWN = 'unet', 'latent', 'lora', 'generator'        # names of the steps in which a replicate fits its generators
+
 def kept_steps(out):
-    "Names of the steps that are finished and kept in the folder of a study"
-    return {path.name.rpartition('-')[0] for path in (Path(out)/'cache').glob('*-*')}
+    "How many steps of each name are kept in the folder of a study, of those of each replicate without finished runs"
+    kept = Counter(path.name.rpartition('-')[0] for path in (Path(out)/'cache').glob('*-*'))
+    finished = len(list((Path(out)/'runs').glob('*/rows.parquet')))
+    return kept - Counter(dict.fromkeys(_OWN, finished))
 
 def sampled(arms, n_real):
     "How many images must be drawn for these arms, over all ways of drawing"
@@ -98,13 +106,13 @@ def start_updates(arms, values, updates):
     return 3*values.get('pool_updates', values.get('pretraining', 0)), 4*updates/2
 
 def _generator_steps(values, arms, n_real):
-    "(steps of each replicate, steps done once) of generators other than the simplified one"
-    if not any(parse(arm).needs_synthetic for arm in arms): return 0, 0
+    "(steps of fitting and of drawing in each replicate, steps done once) of generators other than the simplified one"
+    if not any(parse(arm).needs_synthetic for arm in arms): return 0, 0, 0
     values = {name: n for name, n in values.items() if not name.startswith('simplified_')}
     steps = {name: n for name, n in values.items() if name.endswith('_steps') and name != 'sampling_steps' and n}
     once = sum(n for name, n in steps.items() if any(fnmatchcase(name, pattern) for pattern in _ONCE))
     drawing = [n for name, n in values.items() if name == 'sampling_steps' or name.endswith('sampling')]
-    return sum(steps.values()) - once + sampling_steps(sampled(arms, n_real), max(drawing, default=0)), once
+    return sum(steps.values()) - once, sampling_steps(sampled(arms, n_real), max(drawing, default=0)), once
 
 def _simplified_steps(values, arms, n_real):
     "Steps of paper 1's generator in each replicate"
@@ -115,12 +123,13 @@ def _simplified_steps(values, arms, n_real):
 def work_of(values, arms, n_real, updates):
     "The `Work` of a notebook with these parameters: so many labelled images and updates of an arm"
     simple = [arm for arm in arms if parse(arm).generator == 'simplified']
-    steps, steps_once = _generator_steps(values, [arm for arm in arms if arm not in simple], n_real)
+    fitting, drawing, steps_once = _generator_steps(values, [arm for arm in arms if arm not in simple], n_real)
     trained = sum(arm.length*ROUNDS.get(arm.labels, 1) for arm in map(parse, arms))
     learning, choosing = start_updates(arms, values, updates)
     return Work(
         updates=trained*updates + choosing,
-        steps=steps,
+        steps=fitting + drawing,
+        fitting=fitting,
         pretraining=learning,
         steps_once=steps_once,
         examiner=values.get('examiner_updates') or 0,
@@ -157,11 +166,12 @@ def update_pace(values, data, paces):
     what = str(training.get('network')), drawn.size
     return paces.of(what, lambda: update_seconds(drawn, data.val, batch_size=values['batch_size'], **training))
 
-def trial_seconds(values, data, replicates=1, paces=None, kept=()):
-    """Processor seconds of one thread for a trial of a notebook with these parameters on `data`, of which steps of
-    these names are `kept`; `paces` are shared by the points of a grid"""
+def trial_seconds(values, data, replicates=1, paces=None, kept=(), fitted=0.):
+    """Processor seconds of one thread for a trial of a notebook with these parameters on `data`, without what is left
+    out by `Work.left(kept, fitted)`; `paces` are shared by the points of a grid"""
     drawn, training, paces = drawn_of(data, values), classifier_of(values), paces or Paces()
-    work = work_of(values, arms_of(values, data), len(drawn), training['updates']).left(kept)
+    work = work_of(values, arms_of(values, data), len(drawn), training['updates'])
+    work = work.left(kept, fitted)
     size, update = drawn.size, update_pace(values, data, paces)
     light = step = simplified = blind = 0.
     if work.examiner:
@@ -244,14 +254,17 @@ def _slowest(paces):
         found[field] = max(found[field], pace)
     return found
 
-def forecast_of(points, paces=None, kept=()):
+def forecast_of(points, paces=None, kept=None):
     """The `Forecast` of the runs that are left, by a few steps that are timed unless `paces` has them, and without
-    those of these names, which are `kept`; an empty one if their work is not known"""
+    what is `kept`, as of `kept_steps`; an empty one if their work is not known"""
     left, paces = [point for point in points if point.left], paces or Paces()
     if not left or not all(point.timed for point in left): return Forecast()
     runs, once, told = sum(point.left for point in left), 0., {}
+    kept = kept or {}
+    fitted = min(1., max((kept.get(name, 0) for name in _OWN))/runs)
     for point in left:
-        spent, twice = (trial_seconds(point.values, point.data, n*point.left, paces, kept) for n in (1, 2))
+        values, data = point.values, point.data
+        spent, twice = (trial_seconds(values, data, n*point.left, paces, kept, fitted) for n in (1, 2))
         told[point.name] = dict(run=(twice - spent)/point.left, update=update_pace(point.values, point.data, paces))
         once += 2*spent - twice
     slowest = _slowest(paces)
