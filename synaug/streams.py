@@ -8,6 +8,7 @@ __all__ = ['stream', 'stream_on_host', 'uniform', 'normal', 'below', 'random_str
 # %% ../nbs/library/13_streams.ipynb #st03
 import numpy as np
 import torch
+from weakref import WeakKeyDictionary
 
 # %% ../nbs/library/13_streams.ipynb #st05
 def stream(seed, device='cpu'):
@@ -15,10 +16,13 @@ def stream(seed, device='cpu'):
     device = torch.device(device)
     return torch.Generator(device if device.type == 'cuda' else 'cpu').manual_seed(seed)
 
+_on_host = WeakKeyDictionary()         # stream that lies elsewhere -> its companion
+
 def stream_on_host(stream):
-    "The stream itself where it lies on the CPU, else another there of the same seed: for numbers that Python must know"
+    "The stream itself where it lies on the CPU, else its companion there, of the same seed: what Python must know"
     if stream.device.type == 'cpu': return stream
-    return torch.Generator().manual_seed(stream.initial_seed())
+    if stream not in _on_host: _on_host[stream] = torch.Generator().manual_seed(stream.initial_seed())
+    return _on_host[stream]
 
 # %% ../nbs/library/13_streams.ipynb #st08
 def uniform(stream, *shape):

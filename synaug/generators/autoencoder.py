@@ -50,10 +50,9 @@ def views_of(
     scales = scales or [1.]*len(pools)
     windows = [tuple(round(side/scale) for side in size) for scale in scales]
     _check_windows(pools, windows, size)
-    share, host = torch.tensor([float(len(p)) for p in pools]), None
+    share = torch.tensor([float(len(p)) for p in pools])
     def draw(generator, n):
-        nonlocal host
-        host = host or stream_on_host(generator)            # pools of any size stay there, and are cut there
+        host = stream_on_host(generator)                    # pools of any size stay there, and are cut there
         counts = torch.multinomial(share, n, True, generator=host).bincount(minlength=len(pools)).tolist()
         parts = []
         for p, window, count in zip(pools, windows, counts):

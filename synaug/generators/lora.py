@@ -145,12 +145,11 @@ class OrientedLatents:
         self.pipe, self.images = pipe, images
         self.moments = {}                               # (image, orientation) -> mean and log variance, `(8, h, w)`
         self.orientations = 8 if images.shape[2] == images.shape[3] else 4
-        self.host = None                                # the stream of which images, to know what is new
 
     def draw(self, generator, n):
         "(latents of n random images, their numbers)"
-        self.host = self.host or stream_on_host(generator)
-        index, orientation = below(len(self.images), self.host, n), below(self.orientations, self.host, n)
+        host = stream_on_host(generator)                # to know which are new
+        index, orientation = below(len(self.images), host, n), below(self.orientations, host, n)
         wanted = list(zip(index.tolist(), orientation.tolist()))
         new = [key for key in dict.fromkeys(wanted) if key not in self.moments]
         if new: self.moments.update(zip(new, self._encode(*torch.tensor(new).T)))

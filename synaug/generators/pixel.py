@@ -89,11 +89,9 @@ def batches_of(train, pool, scaling, device, domains=(), guessed=False, p_drop=.
         parts.append((pool, pool.labels if guessed else unknown_labels(len(pool), train.n_classes)))
     known = lambda s, labels: conditions(labels, s.domain_names(), domains).to(device)
     sets = [(placed(scaling.forward(s.images), device), known(s, labels)) for s, labels in parts]
-    share, host = .5 if len(sets) == 2 else 1, None
+    share = .5 if len(sets) == 2 else 1
     def draw(generator, n):
-        nonlocal host
-        host = host or stream_on_host(generator)
-        first = int((uniform(host, n) < share).sum())
+        first = int((uniform(stream_on_host(generator), n) < share).sum())
         images, told = [], []
         for (x, y), m in zip(sets, (first, n-first)):
             i = below(len(x), generator, m).to(device)
