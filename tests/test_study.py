@@ -169,7 +169,7 @@ def test_interrupted_study_ends_with_the_same_ledger(folder, finished):
     code, said, wrong = finish(first)
     assert code == 130 and wrong.count('\n') == 1
     assert 'continue' in wrong and 'synaug run fake.yaml --out stopped' in wrong
-    assert gone(family, 1)
+    assert gone(family, 5), [p.cmdline() for p in alive(family)]
     done = rows_of(out)
     assert len(done) == 1 and not (out/'ledger.parquet').exists()
     line, = status_lines(read_status(out), running=False)
