@@ -7,9 +7,11 @@ from pathlib import Path
 from textwrap import fill
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from PIL import Image
 
+from synaug.arms import is_control, parse
 from synaug.plots.study import main_differences
 from synaug.study.ledger import comparable
 from synaug.verdicts.answer import answer
@@ -37,9 +39,13 @@ def html(study):
     return ''.join(''.join(output.get('data', {}).get('text/html', '')) for output in outputs)
 
 
-def sheet(study):
-    "The contact sheet of a committed study, real images beside synthetic ones, as an image"
-    return Image.open(BytesIO(b64decode(next(pictures(ROOT/'nbs'/'results'/f'{study}.ipynb'))))).convert('RGB')
+def sheet(study, rows=None):
+    "The contact sheet of a committed study, real images beside synthetic ones, as an image; the first `rows` classes"
+    found = Image.open(BytesIO(b64decode(next(pictures(ROOT/'nbs'/'results'/f'{study}.ipynb'))))).convert('RGB')
+    if rows is None: return found
+    printed = np.asarray(found).min((1, 2)) < 250
+    ends = np.flatnonzero(printed[:-1] & ~printed[1:])          # of the line of headings, then of every row of images
+    return found.crop((0, 0, found.width, ends[rows] + 1))
 
 
 def found(ledger, metric='macro_ap'):
@@ -49,28 +55,36 @@ def found(ledger, metric='macro_ap'):
     return answer(rows, verdicts(rows), metric)
 
 
-def drawn(figure, dpi=200):
+def drawn(figure, dpi=250):
     "A figure as an image"
     png = BytesIO()
     figure.savefig(png, dpi=dpi, bbox_inches='tight')
     return Image.open(png)
 
 
+def in_short(judged):
+    "The verdicts on recipes with synthetic images, and on more real images"
+    arms = map(parse, judged.arm)
+    return judged[[arm.name == 'oracle' or arm.needs_synthetic and not is_control(arm.name) for arm in arms]]
+
+
 def summary(study='quick', metric='macro_ap'):
-    "Images, answer and differences of a committed study in one figure"
+    "Images of four classes, answer and main differences of a committed study in one figure, readable at 800 pixels"
     ledger = comparable(pd.read_parquet(ROOT/'nbs'/'results'/f'{study}.parquet'))
     judged, said = verdicts(ledger[ledger.metric == metric]), found(ledger, metric)
-    figure = plt.figure(figsize=(11, 4.6), layout='constrained')
-    left, right = figure.subfigures(1, 2, width_ratios=(2, 3))
-    places = [left.subplots(), *right.subplots(2, 1, height_ratios=(1, 3))]
+    images, differences = sheet(study, rows=4), drawn(main_differences(in_short(judged), metric))
+    figure, width = plt.figure(figsize=(8.2, 4.4), layout='constrained'), .42
+    upper, lower = figure.subfigures(2, 1, height_ratios=(width*images.height/images.width,
+                                                          differences.height/differences.width))
+    places = [*upper.subplots(1, 2, width_ratios=(width, 1-width)), lower.subplots()]
     for ax in places: ax.axis('off')
-    places[0].imshow(sheet(study), interpolation='lanczos')
+    for ax, image in zip((places[0], places[2]), (images, differences)): ax.imshow(image, interpolation='lanczos')
     ink, ground = COLOURS[said.kind]
-    box = dict(boxstyle='round,pad=.6', fc=ground, ec=ink)
-    text = fill(f'{said.word}: {said.sentence}', 78)
-    places[1].text(0, .5, text, va='center', fontsize=9.5, color='#1b1f24', bbox=box, transform=places[1].transAxes)
-    places[2].imshow(drawn(main_differences(judged, metric)), interpolation='lanczos')
+    box = dict(boxstyle='round,pad=.8', fc=ground, ec=ink)
+    text = fill(f'{said.word}: {said.sentence}', 38)
+    where = dict(va='center', linespacing=1.4, transform=places[1].transAxes)
+    places[1].text(.06, .5, text, fontsize=12, color='#1b1f24', bbox=box, **where)
     return figure
 
 
-if __name__ == '__main__': summary().savefig(ROOT/'docs'/'images'/'quick.png', dpi=110)
+if __name__ == '__main__': summary().savefig(ROOT/'docs'/'images'/'quick.png', dpi=200)

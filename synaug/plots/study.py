@@ -84,6 +84,11 @@ def _finding(rows, metric):
     name = metric_name(metric)
     return f'{name[0].upper() + name[1:]} on {split}: {said}'
 
+def _marks(counts, level):
+    "What a mark and its line show, of arms with so many replicates each"
+    if max(counts) == 1: return 'Paired difference in 1 replicate, which has no interval'
+    return f'Mean paired difference and {level:.0%} interval over {replicates_of(counts)}'
+
 def _difference_row(ax, y, v, style):
     "One paired difference with its interval, and the verdict at the end of the line"
     claim = v.verdict in _CLAIMS
@@ -115,7 +120,7 @@ def differences(verdicts, metric='macro_f1', splits=None, margin=.02, level=.95)
     styles, ncols, baseline = arm_style(rows.arm), min(len(splits), 3), rows.baseline.iloc[0]
     nrows, controls = -(-len(splits) // ncols), sum(map(is_control, styles))
     caption = (
-        f'Mean paired difference and {level:.0%} interval over {replicates_of(rows.n)}; filled: shown to differ, '
+        f'{_marks(rows.n, level)}; filled: shown to differ, '
         f'after correction for several arms. Grey band: margin of {margin:g}.')
     fig = titled_figure(2.2 + 2.1*ncols, nrows*(.75 + .27*len(styles)) + .75, _finding(rows, metric), caption)
     axes = fig.subplots(nrows, ncols, sharex=True, sharey=True, squeeze=False).ravel()
@@ -147,8 +152,7 @@ def main_differences(verdicts, metric='macro_f1', split='test', margin=.02, leve
     rows = verdicts[(verdicts.metric == metric) & (verdicts.split == split)]
     if rows.empty: raise LedgerError(f'no verdicts on {metric} for {split}')
     rows = _first_controls_last(rows, controls)
-    over = replicates_of(rows.n)
-    caption = (f'Mean paired difference and {level:.0%} interval over {over}; filled: shown to differ, '
+    caption = (f'{_marks(rows.n, level)}; filled: shown to differ, '
                f'after correction for several arms. Grey band: differences below {margin:g} do not matter.')
     names = [_in_words(arm) for arm in rows.arm]
     heights = [.2 + .13*(name.count('\n') + 1) for name in names]
