@@ -41,6 +41,12 @@ class Forecast:
         "The `Forecast` of the run of this name"
         return replace(self, **self.points.get(point_of(name), {}))
 
+    def shared_out(self, shares):
+        "The `Forecast` where a run is shared out among several: shares by the point of the grid of their names"
+        if len(shares) < 2: return self
+        points = {name: dict(run=self.run*share, update=self.update) for name, share in shares.items()}
+        return replace(self, run=self.run/len(shares), points=points)
+
     def of(self, steps):
         "Expected seconds of so many `steps` by what they train"
         return sum(n*self._pace(what) for what, n in steps.items())
