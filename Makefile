@@ -10,7 +10,7 @@ override SYNAUG_DATA := $(abspath $(SYNAUG_DATA))
 export SYNAUG_DATA
 endif
 
-.PHONY: study test test-data test-slow gpu docs lab export clean
+.PHONY: study test test-data test-slow gpu benchmarks docs lab export clean
 
 study: $(INSTALLED)
 	synaug run quick --out runs/quick
@@ -40,6 +40,15 @@ gpu: $(INSTALLED)
 	cd nbs/evidence && jupyter execute --inplace gpu.ipynb
 	nbdev_clean --fname nbs/evidence/gpu.ipynb
 	@echo "To look at and commit: $(CURDIR)/nbs/evidence/gpu.ipynb"
+
+# How fast, beside the libraries one would use instead: what nbs/evidence/benchmarks.parquet lacks, hours from nothing;
+# MINUTES=60: as much as begins within an hour
+benchmarks: MINUTES ?= inf
+benchmarks: $(INSTALLED)
+	python -m pip install -q --no-deps denoising-diffusion-pytorch einops
+	cd nbs/evidence && MINUTES=$(MINUTES) jupyter execute --inplace --timeout=-1 benchmarks.ipynb
+	nbdev_clean --fname nbs/evidence/benchmarks.ipynb
+	@echo "To look at and commit: $(CURDIR)/nbs/evidence/benchmarks.ipynb and .parquet"
 
 docs: $(INSTALLED)
 	python docs/build.py
