@@ -277,7 +277,7 @@ def test_several_studies_and_a_limit_on_a_cluster(folder, whole, dask):
 @pytest.mark.slow
 def test_a_search_on_a_cluster_is_the_search_here(tmp_path, monkeypatch):
     from synaug.study import search as room
-    monkeypatch.setattr(room, 'write_report', lambda out: out)
+    monkeypatch.setattr('synaug.study.pages.write_report', lambda out: out)
     images = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 1), dtype=np.uint8)
     np.savez(tmp_path/'cells.npz', train_images=images, train_labels=np.arange(300) % 2)
     parameters = PARAMETERS + "source = ''\nlabels_per_class = 5\nhidden_labels = True\nstage = 'confirm'\n"
