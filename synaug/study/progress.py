@@ -36,6 +36,7 @@ class Forecast:
     simplified: float = 0.      # of paper 1's
     pretraining: float = 0.     # of a classifier without labels
     points: dict = field(default_factory=dict)      # point of a grid -> its own `run` and `update`
+    after: float = 0.           # of all that follows these runs: later rungs of a search, and its trial
 
     def at(self, name):
         "The `Forecast` of the run of this name"
@@ -203,7 +204,8 @@ def seconds_left(forecast, past, going, waiting, workers):
     lasted = [took for took in map(_took, past.values()) if took]
     if forecast.run:
         ahead = [*_begun_ahead(forecast, past, going), *(forecast.at(name).run for name in waiting)]
-        return _slower(forecast, past, going)*_last_to_end(ahead, workers) + _REPORT
+        then = forecast.after/max(1, workers)
+        return _slower(forecast, past, going)*(_last_to_end(ahead, workers) + then) + _REPORT
     if not lasted: return None
     each = statistics.median(lasted)
     ahead = [max(each - run.seconds, .05*each) for run in going]
