@@ -83,9 +83,9 @@ def _at_rate(recipe, lr):
 
 def how_to_train(network, updates=None, learning_rate=None):
     "`updates` and `recipe` of a `Network`, as arguments of `train`: as given, and where None by its kind"
-    recipe, usual = 'default', 400
-    if network.knows and kind_of_network(network.name) != 'own': recipe, usual = 'fine-tuning', 200
-    if network.tune != 'all': recipe, usual = 'probe' if network.tune == 'head' else 'fine-tuning', 200
+    recipe, usual = 'default', 800
+    if network.knows and kind_of_network(network.name) != 'own': recipe, usual = 'fine-tuning', 400
+    if network.tune != 'all': recipe, usual = 'probe' if network.tune == 'head' else 'fine-tuning', 400
     if learning_rate: recipe = _at_rate(recipe_called(recipe), learning_rate)
     return dict(updates=updates or usual, recipe=recipe)
 
