@@ -454,9 +454,9 @@ def finish(
 
 # %% ../nbs/library/09_replicate.ipynb #c036
 def with_pool_controls(arms, drawn, pool, tune='all'):
-    """`arms`, and those that give the pool to the classifier, if there is a pool and it is large enough; of a network
-    whose body is frozen (`tune` 'head') only the one that learns labels"""
-    if pool is None: return list(arms)
+    """`arms`, and those that give the classifier the pool that a generator had, if there is one and it is large enough;
+    of a network whose body is frozen (`tune` 'head') only the one that learns labels"""
+    if pool is None or not any(parse(arm).needs_synthetic for arm in arms): return list(arms)
     controls = ['pool-pretrained'] if tune != 'head' else []
     if len(pool) >= len(drawn): controls.insert(0, 'pseudo-labels')
     return list(dict.fromkeys([*arms, *controls]))
