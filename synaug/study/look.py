@@ -179,7 +179,7 @@ STYLE = f'''
 .sy-next ul { margin: .2rem 0 .4rem; padding-left: 1.2rem }
 .sy-next p { margin: .3rem 0; max-width: none }
 .sy-pictures { margin: 0; min-width: 0 }
-.sy-pictures img { max-height: 25rem; object-fit: contain; object-position: top left }
+.sy-pictures img { max-height: 30rem; object-fit: contain; object-position: top left }
 .sy-pictures figcaption { font-size: .88rem; line-height: 1.45; color: var(--sy-ink); margin-top: .3rem }
 .sy-trust { list-style: none; padding: 0; margin: .6rem 0 }
 .sy-trust li { display: grid; grid-template-columns: 1.9rem minmax(0, 1fr); margin: .5rem 0; max-width: 52rem }

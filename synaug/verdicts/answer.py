@@ -197,7 +197,8 @@ def conditions(found, judged, steps, margin=.02):
     by_arm = {step.arm: step for step in steps.itertuples()}
     longer, best = by_arm.get('longer'), by_arm.get(found.arm)
     if found.arm and found.baseline != here.baseline.iloc[0]:
-        yield f'Without synthetic images means {found.baseline} here, which trains in the same way.'
+        words = read_arm(found.baseline).in_words()
+        yield f'The classifier without them is trained in the same way here: {words}.'
     if longer is not None and convergence(longer.low, longer.high, margin) == 'undertrained':
         yield f'Provisional: training twice as long changes the score by {longer.difference:+z.3f}.'
     oracles = here[here.arm.map(arm_kind) == 'oracle']
