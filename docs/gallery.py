@@ -53,18 +53,25 @@ def answers(study, ledger):
     return [('', found.kind, found.word)]
 
 
+def minutes(study, ledger):
+    "What a committed study took, in words: all its runs, or its classifiers where an older page says no more"
+    told = re.search(r'([\d,]+ minutes) of all runs', figure.html(study))
+    if told: return f'{told[1]} of all runs together'
+    trained = [column for column in ('replicate', 'arm', 'stage', 'labels', 'tune') if column in ledger]
+    seconds = ledger.drop_duplicates(trained).seconds.sum()
+    return f'{seconds/60:,.0f} minutes of classifier training'
+
+
 def card(study):
     "A committed study as a card: thumbnail, question, answer in a word, replicates and minutes of training"
     ledger = pd.read_parquet(figure.ROOT/'nbs'/'results'/f'{study}.parquet')
     words = ', '.join(f'{point and point + ": "}<span class="sy-word sy-{kind}">{word}</span>'
                       for point, kind, word in answers(study, ledger))
     replicates = confirmed(ledger).replicate.nunique()
-    trained = [column for column in ('replicate', 'arm', 'stage', 'labels', 'tune') if column in ledger]
-    seconds = ledger.drop_duplicates(trained).seconds.sum()
     question = QUESTIONS.get(study, study.replace('_', ' '))
     address = thumbnail(study)
     image = f'<img src="{address}" alt="Real and synthetic images of this study">' if address else ''
-    spent = f'{replicates} replicates, {seconds/60:,.0f} minutes of classifier training'
+    spent = f'{replicates} replicates, {minutes(study, ledger)}'
     return (f'<a class="sy-card" href="{study}.html">{image}<span><b>{escape(question)}</b><br>{words}'
             f'<br><span class="sy-quiet">{spent}</span></span></a>')
 

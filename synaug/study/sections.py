@@ -21,6 +21,7 @@ from ..plots.audits import audit_figure
 from ..plots.claims import claims_figure, factor_figure
 from ..plots.race import race_figure
 from ..plots.why_not import budget_figure, chain_figure
+from ..stages import read_stage
 from .file import without_folders
 from .first_screen import Report
 from .kept import group_intervals
@@ -399,20 +400,28 @@ def what_was_done(self: Report):
     unequal = '**The arms do not have the same number of updates.**'
     say(f'Each arm, mean over replicates. {equal if same else unequal}')
     table(means.rename(columns=counted), {counted[c]: whole for c in there})
-    table(pd.DataFrame(self.facts(per_run).items()), header=False)
+    table(pd.DataFrame(self.facts().items()), header=False)
 
 @patch
-def facts(self: Report, per_run):
+def _minutes(self: Report):
+    "Minutes of all finished runs together, each by its own clock; 0 where they have kept none"
+    runs = (self.folder/'runs'/name for name in self.settings['runs'])
+    told = (read_stage(run) for run in runs if (run/'rows.parquet').exists())
+    return sum(one['at'] - one['began'] for one in told if 'at' in one)/60
+
+@patch
+def facts(self: Report):
     "Command, settings, versions and machine: name -> text"
     settings, machine = self.settings, self.settings['machine']
     finished = sum((self.folder/'runs'/name/'rows.parquet').exists() for name in settings['runs'])
-    minutes, threads = per_run.seconds.sum()/60, plural(settings['threads'], 'thread')
+    minutes, threads = self._minutes(), plural(settings['threads'], 'thread')
+    spent = f'{minutes:.0f} minutes of all runs together' if minutes else 'not kept'
     return {
         'command': settings['command'] or 'run_study',
         'notebook': Path(settings['notebook']).name,
         'replicates': self.replicates,
         'runs finished': f"{finished} of {len(settings['runs'])}",
-        'classifier training': f"{minutes:.1f} minutes in all, {settings['workers']} runs at a time, {threads} each",
+        'time': f"{spent}, {settings['workers']} runs at a time, {threads} each",
         **{name: setting_words(value) for name, value in (settings['parameters'] | settings['grid']).items()},
         'data fingerprint': ', '.join(map(str, self.ledger.fingerprint.dropna().unique())),
         'versions': ', '.join(f'{name} {version}' for name, version in settings['versions'].items()),
