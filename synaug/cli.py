@@ -11,7 +11,9 @@ __all__ = ['app', 'verdict_table', 'print_outcome', 'plan_sentence', 'plan_table
 import json
 import os
 import shlex
+import shutil
 import sys
+import textwrap
 import time
 import typer
 import warnings
@@ -254,6 +256,13 @@ _LONG = 30*60       # seconds, from which a study on a terminal is begun only if
 
 def _on_terminal(): return sys.stdin.isatty() and sys.stdout.isatty()
 
+def _say(line):
+    "Print a line; on a terminal broken between words, what follows set in"
+    if not sys.stdout.isatty(): return print(line)
+    indent = ' '*(4 + 2*line.startswith(' '))
+    width = max(40, shutil.get_terminal_size().columns)
+    print(textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False))
+
 def _agreed(dry_run, yes, timing, study, loaded, left, out, workers):
     "Say what a study is going to do; its `Forecast`, or None if it is not wanted, which is asked where it takes long"
     from synaug.study.beforehand import told_beforehand
@@ -261,7 +270,7 @@ def _agreed(dry_run, yes, timing, study, loaded, left, out, workers):
     if not left and not dry_run: return Forecast()
     if timing and _on_terminal(): print('timing a few steps ...', flush=True)
     lines, seconds, forecast = told_beforehand(study, loaded, left, out, workers, timing)
-    for line in lines: print(line)
+    for line in lines: _say(line)
     if dry_run: return None
     asks = _on_terminal() and not yes and (seconds or 0) > _LONG
     return forecast if not asks or typer.confirm('go on?', default=True) else None
@@ -351,7 +360,7 @@ def search(
     settings = [*p, *([] if labels is None else [f'labels_per_class={labels}'])]
     found = read_search(source, settings, candidates, replicates, trainings, file)
     out = out or Path('runs')/f'search-{Path(source).stem}'
-    do = partial(run_search, found, out, workers, limit=_seconds(limit), mix=mix, cluster=cluster)
+    do = partial(run_search, found, out, workers, say=_say, limit=_seconds(limit), mix=mix, cluster=cluster)
     _run_and_print(do, out)
 
 # %% ../nbs/library/90_cli.ipynb #356d4366
