@@ -212,7 +212,7 @@ def test_a_dry_run_says_all_and_does_nothing(here, capsys, monkeypatch):
     code, said, wrong = synaug(capsys, monkeypatch, *command)
     assert (code, wrong.count('error')) == (0, 0)
     for part in ('data: 24 images of 16x16 pixels', '  add-200%   real images and 2 times as many synthetic images',
-                 'classifier: lab_nets:build with the weights that it makes; all of it is trained; 400 updates',
+                 'classifier: lab_nets:build with the weights that it makes; all of it is trained; 800 updates',
                  '4 replicates cannot end in helps or hurts', 'to do: 4 runs', 'disk: about'): assert part in said, part
     assert 'time:' not in said
     assert [p for p in sorted(here.rglob('*')) if '__pycache__' not in str(p)] == before
