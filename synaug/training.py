@@ -71,16 +71,28 @@ def silenced(logging):
         if bars: logging.enable_progress_bar()
 
 # %% ../nbs/library/02_training.ipynb #c015
-def orthogonalized(m, steps=5):
-    "The nearest (semi-)orthogonal matrices to `m` `(..., rows, columns)`, roughly: singular values end in [0.7, 1.2]"
+def _multiplier(g, n):
+    "What `n` polynomials, one after the other, multiply `x` by, given `g` = x @ x.mT `(N, rows, rows)`"
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = m / m.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
-    wide = x.shape[-2] <= x.shape[-1]
-    if not wide: x = x.mT
-    for _ in range(steps):
-        g = x @ x.mT
-        x = a*x + (b*g + c*g@g) @ x
-    return x if wide else x.mT
+    linear = a*torch.eye(g.shape[-1], dtype=g.dtype, device=g.device)
+    for i in range(n):
+        p = linear + b*g + c*g@g
+        so_far = p @ so_far if i else p
+        if i < n-1: g = p @ g @ p
+    return so_far
+
+def orthogonalized(matrices, rounds=(2, 3)):
+    """The nearest (semi-)orthogonal matrices to a list of them `(rows, columns)`, roughly: singular values end in
+    [0.7, 1.2]. `rounds` are numbers of polynomials; before each the products of rows are computed anew"""
+    wide = [m.shape[0] <= m.shape[1] for m in matrices]
+    xs = [(m if w else m.mT) / m.norm().clamp_min(1e-7) for m, w in zip(matrices, wide)]
+    of_size = {}
+    for i, x in enumerate(xs): of_size.setdefault(len(x), []).append(i)
+    for n in rounds:
+        for alike in of_size.values():
+            products = torch.stack([xs[i] @ xs[i].mT for i in alike])
+            for i, p in zip(alike, _multiplier(products, n)): xs[i] = p @ xs[i]
+    return [x if w else x.mT for x, w in zip(xs, wide)]
 
 # %% ../nbs/library/02_training.ipynb #c018
 class Muon(torch.optim.Optimizer):
@@ -90,17 +102,16 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
-            shapes = {}
-            for p in group['params']:
-                if p.grad is not None: shapes.setdefault((p.shape[0], p[0].numel()), []).append(p)
-            for (rows, columns), ps in shapes.items():
-                gradients = [p.grad for p in ps]
-                buffers = [self.state[p].setdefault('momentum', torch.zeros_like(p)) for p in ps]
-                torch._foreach_lerp_(buffers, gradients, 1-group['momentum'])
-                nesterov = torch._foreach_lerp(gradients, buffers, group['momentum'])
-                update = orthogonalized(torch.stack([u.reshape(rows, columns) for u in nesterov]))
-                scale = group['lr'] * max(1, rows/columns)**.5
-                for p, u in zip(ps, update): p.sub_(u.view_as(p), alpha=scale)
+            ps = [p for p in group['params'] if p.grad is not None]
+            gradients = [p.grad for p in ps]
+            for p in ps:
+                if p not in self.state: self.state[p]['momentum'] = torch.zeros_like(p)
+            buffers = [self.state[p]['momentum'] for p in ps]
+            torch._foreach_lerp_(buffers, gradients, 1-group['momentum'])
+            nesterov = torch._foreach_lerp(gradients, buffers, group['momentum'])
+            for p, u in zip(ps, orthogonalized([u.flatten(1) for u in nesterov])):
+                rows, columns = u.shape
+                p.sub_(u.view_as(p), alpha=group['lr'] * max(1, rows/columns)**.5)
 
 def split_parameters(net):
     "(hidden matrices for Muon, all else for AdamW): embeddings, norms, biases and layers marked `is_edge` are all else"
