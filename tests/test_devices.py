@@ -1,6 +1,6 @@
 """Steps of training on the device `meta`, which has shapes and no numbers: what is left on another device, asks for a
 number in a step and so waits for it, or brings numbers from the host, is an error there; on a GPU it would be an error,
-or slow"""
+or slow. As on a Mac, too, whose GPU has no float64"""
 from contextlib import ExitStack
 
 import numpy as np
@@ -62,9 +62,22 @@ class Stays(TorchDispatchMode):
         return out
 
 
-@pytest.fixture(autouse=True)
-def stays(monkeypatch):
-    "After the first step, in which what is needed is brought there, nothing travels any more but `allowed` copies"
+class NoDoubles(TorchDispatchMode):
+    "An error for float64 on `meta`"
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        of = [x for x in (*args, out) if isinstance(x, torch.Tensor) and x.device.type == 'meta']
+        assert all(x.dtype != torch.float64 for x in of), f'{function.__name__} in float64'
+        return out
+
+
+@pytest.fixture(autouse=True, params=['cuda', 'mps'])
+def stays(monkeypatch, request):
+    """As on CUDA: after the first step, in which what is needed is brought there, nothing travels any more but `allowed`
+    copies. As on a Mac: streams lie on the host, and there is no float64"""
+    if request.param == 'mps':
+        with NoDoubles(): yield Stays()
+        return
     def stream(seed, device='cpu'):
         if torch.device(device).type != 'meta': return torch.Generator().manual_seed(seed)
         on_meta = OnMeta()
@@ -141,6 +154,11 @@ def test_classifier(data, drawn, name, monkeypatch, stays):
     arm = parse(name)
     partner = drawn if arm.partner else None
     classifier.train(drawn, data.val, partner, arm, updates=3, batch_size=8, looks=1, device='meta')
+
+
+@pytest.mark.parametrize('stays', ['mps'], indirect=True)
+def test_float64_is_found(stays):
+    with pytest.raises(AssertionError, match='in float64'): torch.zeros(2, device='meta').double()
 
 
 def test_what_waits_for_the_device_is_found():

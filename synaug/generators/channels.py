@@ -54,7 +54,7 @@ class ChannelMap:
 
     def inverse(self, rgb, dtype):
         "RGB tensor `(N, 3, H, W)` as images `(N, H, W, C)` of `dtype`"
-        x = rgb.permute(0, 2, 3, 1).double().cpu().numpy()/2 @ np.linalg.pinv(self.matrix) + self.centre
+        x = rgb.permute(0, 2, 3, 1).cpu().double().numpy()/2 @ np.linalg.pinv(self.matrix) + self.centre
         return (x.clip(0, 1) * np.iinfo(dtype).max).round().astype(dtype)
 
 # %% ../../nbs/library/generators/06_channels.ipynb #c017

@@ -58,17 +58,21 @@ def interpolate(x, xs, ys):
     return ys[i-1] + (ys[i]-ys[i-1]) * (x-xs[i-1]) / (xs[i]-xs[i-1])
 
 def tabulated(name, log_abar):
-    "The variance-preserving `NoisePath` through `log_abar` `(n+1,)` at times 0, 1/n, ..., 1"
+    """The variance-preserving `NoisePath` through `log_abar` `(n+1,)` at times 0, 1/n, ..., 1; interpolated in float64
+    on CPU and CUDA, in float32 elsewhere"""
     times = torch.linspace(0, 1, len(log_abar), dtype=torch.float64)
     @cache
     def points(device):
-        "Both, brought to a device once"
-        return times.to(device), log_abar.to(device)
+        "Both, brought to a device once; that of Apple has no float64"
+        precise = torch.float64 if device.type in ('cpu', 'cuda') else torch.float32
+        return times.to(precise).to(device), log_abar.to(precise).to(device)
     def alpha_sigma(t):
-        at = interpolate(t.double(), *points(t.device))
+        xs, ys = points(t.device)
+        at = interpolate(t.to(xs.dtype), xs, ys)
         return (at/2).exp().to(t.dtype), (-torch.expm1(at)).sqrt().to(t.dtype)
     def time(sigma):
-        at, (xs, ys) = torch.log1p(sigma.double()**2), points(sigma.device)
+        xs, ys = points(sigma.device)
+        at = torch.log1p(sigma.to(xs.dtype)**2)
         return interpolate(at, -ys, xs).clamp(0, 1).to(sigma.dtype)
     return NoisePath(name, alpha_sigma, time)
 

@@ -130,7 +130,7 @@ def noise_of(net, objective):
         times = torch.full((len(x),), float(t), device=x.device)
         with torch.no_grad(), autocast(x.device, cpu=False): y = net(x, timestep(objective, times))
         if objective.target == 'epsilon': return y.float()
-        a, s = (float(v) for v in objective.path.alpha_sigma(times[:1].double()))
+        a, s = level(objective.path, t)
         return (x - a*objective.denoised(y.float(), x, times))/s
     return noise
 

@@ -153,7 +153,8 @@ class CaptionedPictures:
     def draw(self, generator, n):
         "`n` pictures in [-1, 1] in random orientations, and the numbers `(n, 1)` of their captions"
         pool = below(len(self.sizes), generator, n).to(self.device)
-        place = (uniform(generator, n).double().to(self.device)*self.sizes[pool]).long()
+        sizes = self.sizes[pool]
+        place = (uniform(generator, n).to(self.device)*sizes).long().minimum(sizes - 1)
         i = (self.sizes.cumsum(0) - self.sizes)[pool] + place
         x = turned(self.pictures[i]/127.5 - 1, generator)
         return placed(x, self.device), self.numbers[i, None].float()
