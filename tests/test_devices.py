@@ -73,8 +73,8 @@ class NoDoubles(TorchDispatchMode):
 
 @pytest.fixture(autouse=True, params=['cuda', 'mps'])
 def stays(monkeypatch, request):
-    """As on CUDA: after the first step, in which what is needed is brought there, nothing travels any more but `allowed`
-    copies. As on a Mac: streams lie on the host, and there is no float64"""
+    """As on CUDA: after the first step, in which what is needed is brought there, nothing travels but `allowed` copies.
+    As on a Mac: streams lie on the host, and there is no float64"""
     if request.param == 'mps':
         with NoDoubles(): yield Stays()
         return
