@@ -55,6 +55,8 @@ generator_words = {     # word -> the generator that its synthetic images come f
     'latent': 'latent diffusion, guided by a classifier of noised latents',
     'latent-clean': 'the same, guided by a classifier of clean latents',
     'latent-no-pool': 'the same as latent, without pre-training on the pool',
+    'latent-mixed': 'the same as latent, pre-trained on further pools as well',
+    'latent-tuned': 'the same as latent, its decoder tuned by a classifier of images',
     'lora': 'a text-to-image model, fine-tuned by LoRA',
     'images': 'images made elsewhere',
 }
@@ -407,7 +409,8 @@ def shuffled_twin(name):
     return _reworded(arm, [*kept, 'shuffled'])
 
 # %% ../nbs/library/04_arms.ipynb #wd01
-_LISTED = [word for word in generator_words if word != 'unet-pseudo']       # that one needs a classifier first
+_NEED_MORE = 'unet-pseudo', 'latent-mixed', 'latent-tuned'                  # than a study gives: a classifier, pools
+_LISTED = [word for word in generator_words if word not in _NEED_MORE]
 _TAKEN = {*_fields(), *_SCHEMES}
 _ADDRESSED = re.compile(r'(?:([^=/:]*)=)?(.+:(\w+))')        # word=module:Class
 

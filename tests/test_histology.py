@@ -25,9 +25,12 @@ parameters:
   - add:latent:centroid
   - add:latent-clean:random
   - add:latent-no-pool:confidence
+  - add:latent-mixed:random
+  - add:latent-tuned:random
   candidates: 2.
   autoencoder_steps: 4
   latent_steps: 4
+  tuning_steps: 2
   guide_steps: 3
   sampling: 3
   updates: 6
@@ -39,7 +42,7 @@ claims:
   - {claim: on a metric of multi-class tasks, arm: 'add:latent:centroid', metric: accuracy, expects: helps}
 """
 ARMS = ['real', 'oracle', 'pseudo-labels', 'add:latent:centroid-50%', 'add:latent:centroid', 'add:latent-clean:random',
-        'add:latent-no-pool:confidence']
+        'add:latent-no-pool:confidence', 'add:latent-mixed:random', 'add:latent-tuned:random']
 
 
 @pytest.fixture(scope='module')
@@ -73,17 +76,19 @@ def test_the_chain_ends_in_a_ledger_and_a_report(finished):
     per_arm = ledger.drop_duplicates(['labels', 'replicate', 'arm']).set_index(['labels', 'replicate', 'arm'])
     real = per_arm.n_real['20%', 0, 'real']
     assert real == 30 and per_arm.n_real['40%', 0, 'real'] == 60
-    assert [per_arm.n_extra['20%', 0, a] for a in ARMS] == [0, 30, 30, 15, 30, 30, 30]
+    assert [per_arm.n_extra['20%', 0, a] for a in ARMS] == [0, 30, 30, 15, *[30]*5]
     assert (per_arm.n_distinct.dropna() <= per_arm.n_extra.dropna()).all()
     for heading in ('Labels', 'Selection', 'Who gets the pool', 'Claims', 'Audits'):
         assert f'>{heading}<' in page or f'{heading}</h2>' in page or f'## {heading}' in page, heading
     measured = set(ledger.metric[ledger.arm == 'pre-training'])
     assert measured == {'Fréchet distance to the pool', 'reconstruction error, %'}
-    assert {f'audit:{g}' for g in ('latent', 'latent-clean', 'latent-no-pool')} <= set(ledger.arm)
+    words = 'latent', 'latent-clean', 'latent-no-pool', 'latent-mixed', 'latent-tuned'
+    assert {f'audit:{word}' for word in words} <= set(ledger.arm)
 
 
 def test_one_pre_training_serves_both_budgets(finished):
-    assert len(list((finished[0]/'cache').glob('pretrained-*'))) == 1 and len(list((finished[0]/'runs').iterdir())) == 2
+    own_pool, both_pools = (finished[0]/'cache').glob('pretrained-*')
+    assert len(list((finished[0]/'runs').iterdir())) == 2
 
 
 def test_a_claim_about_a_gain_is_held_against_that_gain(finished):

@@ -70,16 +70,17 @@ class Work:
     examiner: float = 0.        # updates of the compact network, once
     simplified: float = 0.      # steps of paper 1's generator
     fitting: float = 0.         # of `steps`, those in which a replicate's own generators learn
+    learnt: int = 1             # generators that `steps_once` train
 
     def left(self, kept, fitted=0.):
         """Without what is done once, where steps of these names are kept from an earlier try, and without the fitting
         of generators in a share `fitted` of the replicates"""
         starts = sum(name.startswith('start-') for name in kept)
-        learnt, looked = {'pool', 'pretrained'} & set(kept), 'examiner' in kept
+        made, looked = Counter(kept), 'examiner' in kept
         return replace(
             self,
             steps=self.steps - fitted*self.fitting,
-            steps_once=self.steps_once*(not learnt),
+            steps_once=self.steps_once*max(0, 1 - (made['pool'] + made['pretrained'])/self.learnt),
             pretraining=self.pretraining*max(0, 3 - starts)/3,
             examiner=self.examiner*(not looked),
         )
@@ -105,14 +106,25 @@ def start_updates(arms, values, updates):
     if not any(parse(arm).start == 'pool' for arm in arms): return 0, 0
     return 3*values.get('pool_updates', values.get('pretraining', 0)), 4*updates/2
 
+def _learnt_once(values, words):
+    "How many generators learn a pool, each once for all replicates or for those that share its seed"
+    return values.get('pretrainings', 1)*(1 + ('latent-mixed' in words))
+
+_NO_STEPS = 'sampling_steps', 'alone_steps'     # of training: those of drawing, and a share of others
+
 def _generator_steps(values, arms, n_real):
     "(steps of fitting and of drawing in each replicate, steps done once) of generators other than the simplified one"
-    if not any(parse(arm).needs_synthetic for arm in arms): return 0, 0, 0
+    words = {parse(arm).generator for arm in arms if parse(arm).needs_synthetic}
+    if not words: return 0, 0, 0
     values = {name: n for name, n in values.items() if not name.startswith('simplified_')}
-    steps = {name: n for name, n in values.items() if name.endswith('_steps') and name != 'sampling_steps' and n}
+    steps = {name: n for name, n in values.items() if name.endswith('_steps') and name not in _NO_STEPS and n}
+    if 'latent-tuned' not in words: steps.pop('tuning_steps', 0)
     once = sum(n for name, n in steps.items() if any(fnmatchcase(name, pattern) for pattern in _ONCE))
+    each = sum(steps.values()) - once
+    if 'latent-no-pool' in words: each += values.get('alone_steps', 0)*once         # a share of these
     drawing = [n for name, n in values.items() if name == 'sampling_steps' or name.endswith('sampling')]
-    return sum(steps.values()) - once, sampling_steps(sampled(arms, n_real), max(drawing, default=0)), once
+    drawn = sampling_steps(sampled(arms, n_real), max(drawing, default=0))
+    return each, drawn, once*_learnt_once(values, words)
 
 def _simplified_steps(values, arms, n_real):
     "Steps of paper 1's generator in each replicate"
@@ -134,6 +146,7 @@ def work_of(values, arms, n_real, updates):
         steps_once=steps_once,
         examiner=values.get('examiner_updates') or 0,
         simplified=_simplified_steps(values, simple, n_real),
+        learnt=_learnt_once(values, {parse(arm).generator for arm in arms}),
     )
 
 # %% ../../nbs/library/study/13_beforehand.ipynb #bf17

@@ -137,10 +137,12 @@ def pool_uses(verdicts, metric='macro_ap', split='test'):
     like_alone = {b.replace('latent-no-pool', 'latent') for b in alone}
     same = [a for a in rows.index if a in like_alone]
     fed = same or [a for a in rows.index if 'latent' in arm_words(a)]
+    mixed = [a for a in rows.index if 'latent-mixed' in arm_words(a)]
     taught = [a for a in ('pool-pretrained', 'pseudo-labels') if a in rows.index]
     if not fed or not taught: return rows.reset_index().iloc[:0].assign(pool='')
     use = dict.fromkeys(alone, 'nobody') | dict.fromkeys(fed, 'the generator')
+    use |= dict.fromkeys(mixed, 'the generator, with further pools')
     use |= {'pool-pretrained': 'the classifier, pre-trained', 'pseudo-labels': 'the classifier, pseudo-labels'}
-    table = rows.loc[[*alone, *fed, *taught]].reset_index()
+    table = rows.loc[[*alone, *fed, *mixed, *taught]].reset_index()
     table.insert(0, 'pool', table.arm.map(use))
     return table
