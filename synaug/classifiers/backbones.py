@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['architectures', 'NAMED', 'odd_blocks', 'DropPath', 'Backbone', 'normalisation', 'own_side', 'backbone',
-           'kind_of_network', 'check_network', 'network_called']
+           'kind_of_network', 'check_network', 'network_called', 'patches_of']
 
 # %% ../../nbs/library/classifiers/02_backbones.ipynb #c003
 import math
@@ -44,7 +44,11 @@ architectures = {           # name -> family, hub name, configuration
     'vit_b16': ('vit', 'google/vit-base-patch16-224', _VIT),
     'vit_s16': ('vit', 'facebook/deit-small-patch16-224',
                 _VIT | dict(hidden_size=384, num_attention_heads=6, intermediate_size=1536)),
+    'vit_ti16': ('vit', 'facebook/deit-tiny-patch16-224',
+                 _VIT | dict(hidden_size=192, num_attention_heads=3, intermediate_size=768)),
     'swin_b': ('swin', 'microsoft/swin-base-patch4-window7-224', _SWIN),
+    'swin_t': ('swin', 'microsoft/swin-tiny-patch4-window7-224',
+               _SWIN | dict(embed_dim=96, depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24])),
     **{f'efficientnet_{b}': ('efficientnet', f'google/efficientnet-{b}', _efficientnet(*scaling))
        for b, scaling in _EFFICIENTNETS.items()},
 }
@@ -364,3 +368,8 @@ def network_called(name, pretrained='', side=None, **options):
     if name == 'efficientnet_lite0':
         return efficientnet_lite0(weights, **options, **({} if side in (None, 'own') else dict(side=side)))
     return backbone(name, weights, side=side, **options)
+
+def patches_of(name, patch_size):
+    "What `network_called` is told of the patches of a ViT; nothing for other networks, or where `patch_size` is 0"
+    is_vit = name in architectures and architectures[name][0] == 'vit'
+    return dict(patch_size=patch_size) if patch_size and is_vit else {}

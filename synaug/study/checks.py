@@ -229,10 +229,11 @@ _CLASSIFIER = dict(network='compact', pretrained='', tune='all', network_size=No
 
 def network_of(values):
     "The network that a notebook with these parameters trains; RecipeError or BackboneError if it cannot be"
-    from synaug.classifiers.backbones import network_called
+    from synaug.classifiers.backbones import network_called, patches_of
     from synaug.classifiers.choice import chosen_classifier
     asked = {name: values.get(name, default) for name, default in _CLASSIFIER.items()}
-    if values.get('patch_size'): return network_called(asked['network'], patch_size=values['patch_size'])
+    patch_size = values.get('patch_size')
+    if patch_size: return network_called(asked['network'], **patches_of(asked['network'], patch_size))
     return chosen_classifier(*asked.values())['network']
 
 def _check_network(data, values):
