@@ -41,6 +41,8 @@ SHORT = {               # page -> its title in the contents, where its own is a 
     'results/search_blood_cells': 'Blood cells, a search',
     'results/search_crc_nuclei': 'Colorectal nuclei, a search',
     'results/search_hpa_cells': 'HPA cells, a search',
+    'results/search_hpa_cells_5': 'HPA cells, five labels, a search',
+    'results/search_simulate': 'Simulated cells, a search',
     'results/search_sperm_heads': 'Sperm heads, a search'}
 WINGS = 'data', 'generators', 'classifiers', 'audits', 'verdicts', 'plots', 'study'
 

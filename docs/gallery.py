@@ -21,6 +21,8 @@ QUESTIONS = {           # committed study -> what it asked
     'pretrained': 'Would they help a classifier of blood cells that starts from weights of ImageNet?',
     'made_elsewhere': 'Would images that plain diffusers made help?',
     'search_hpa_cells': 'Does any recipe help HPA-derived cells? A race of 18',
+    'search_hpa_cells_5': 'Does any recipe help them with five labels per class? A race of 18',
+    'search_simulate': 'Does any recipe help simulated cells? A race of 18',
     'search_crc_nuclei': 'Does any recipe help colorectal nuclei? A race of 18',
     'search_sperm_heads': 'Does any recipe help sperm heads? A race of 17',
     'search_blood_cells': 'Does any recipe help blood cells? A race of 19'}
