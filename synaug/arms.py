@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONTROLS', 'BATCHNORMS', 'generator_words', 'arm_kind', 'arm_words', 'arm_amount', 'is_control', 'arm_factors',
-           'question', 'Arm', 'parse', 'compose', 'shuffled_twin', 'word_and_address', 'learn_words']
+           'question', 'Arm', 'parse', 'compose', 'relabelled', 'link_twins', 'word_and_address', 'learn_words']
 
 # %% ../nbs/library/04_arms.ipynb #c003
 import re
@@ -402,11 +402,21 @@ def compose(image, other):
     words = arm_words(image.name)
     return _reworded(image, [*words, *(word for word in told if word not in words)])
 
-def shuffled_twin(name):
-    "The name of the same arm with the labels of its synthetic images shuffled"
-    arm = parse(name)
+def relabelled(name, labels):
+    "The name of the same arm with other labels of its synthetic images, such as 'shuffled' or 'examined'"
     kept = [word for word in arm_words(name) if _fields().get(word, ('', ''))[0] != 'labels']
-    return _reworded(arm, [*kept, 'shuffled'])
+    return _reworded(parse(name), [*kept, labels])
+
+def link_twins(name):
+    """Arms that mend or break one link of an arm with synthetic images: `dict(oracle, confused, examined)` of names:
+    as many real images, these under labels as often wrong as the samples', and the samples as an examiner sees them"""
+    arm = parse(name)
+    training = {'start', *(field for field, _ in _TRAINING.values())}
+    told = [word for word in arm_words(name) if _fields().get(word, ('', ''))[0] in training]
+    amount = '' if arm.amount == 1 else f'-{100*arm.amount:g}%'
+    real = {what: parse(':'.join([*words, *told]) + amount).name
+            for what, words in dict(oracle=['oracle'], confused=['oracle', 'confused']).items()}
+    return real | dict(examined=relabelled(name, 'examined'))
 
 # %% ../nbs/library/04_arms.ipynb #wd01
 _NEED_MORE = 'unet-pseudo', 'latent-mixed', 'latent-tuned'                  # than a study gives: a classifier, pools

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FRESH', 'MOST', 'Search', 'read_candidates', 'read_search', 'lacking', 'possible', 'timed_steps', 'stage_seconds',
-           'plan_sentences', 'portions', 'stage_runs', 'stage_rows', 'trial_claims', 'Folder', 'explore', 'confirm',
-           'run_search']
+           'plan_sentences', 'portions', 'stage_runs', 'stage_rows', 'trial_claims', 'Folder', 'explore',
+           'taking_apart', 'confirm', 'run_search']
 
 # %% ../../nbs/library/study/12_search.ipynb #c003
 import math
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from ..arms import arm_kind, parse
+from ..arms import arm_kind, link_twins, parse
 from ..data.images import OWN, Dataset
 from ..data.splits import budget
 from ..errors import ArmError, BudgetError, RunFailed, StudyError
@@ -158,7 +158,7 @@ def stage_seconds(search, data, update, heavy, step):
     rungs[0] += learning*256/values['batch_size']*update + values['pool_steps']*step
     beside = sum(parse(arm).length for arm in search.beside)
     weighty = 2*fresh*(share > 0)           # the winner without images, and the images on top of it
-    return [*rungs, of((6 + beside)*fresh, weighty, fresh, fresh*samples/2)]
+    return [*rungs, of((9 + beside)*fresh, weighty, fresh, fresh*samples/2)]
 
 # %% ../../nbs/library/study/12_search.ipynb #c011
 def plan_sentences(search, left_out, estimate=None):
@@ -166,11 +166,11 @@ def plan_sentences(search, left_out, estimate=None):
     rungs, study = schedule(search.candidates, search.trainings), search.study
     left = ', '.join(str(n) for n, _ in rungs)
     spent, explored = sum(n*r for n, r in rungs), len(search.replicates('explore'))
-    beside = f' and beside them {", ".join(search.beside)}' if search.beside else ''
+    beside = f', beside them {", ".join(search.beside)}' if search.beside else ''
     yield (f'race: {counted(len(search.candidates), "candidate")}, {counted(spent, "training")} over '
            f'{counted(explored, "replicate")}; {left} left at each rung; judged on validation alone')
-    yield (f'trial: the winners{beside}, on {counted(study.replicates, "fresh replicate")}; '
-           'judged once, on test and every shift')
+    yield (f'trial: the winners, arms that tell which link of the images is weak{beside}, on '
+           f'{counted(study.replicates, "fresh replicate")}; judged once, on test and every shift')
     if estimate is not None: yield f'about {max(1, round(estimate))} minutes'
     for arm, why in left_out.items(): yield f'left out: {arm} ({why})'
 
@@ -310,13 +310,19 @@ def explore(folder, say=print):
     for sentence in race_sentences(table, choice): say(sentence)
     return choice
 
-def confirm(folder, choice, shifts=()):
+def taking_apart(choice, data, values):
+    "Arms of the trial that tell which link of the best recipe with images is weak, as far as `data` can have them"
+    if choice.image is None: return []
+    drawn = budget(data.train, values['labels_per_class'], seed=0)
+    return [arm for arm in link_twins(choice.image).values() if not lacking(arm, data, drawn, values)]
+
+def confirm(folder, choice, data):
     "Judge the `Choice` of the race on fresh replicates: the path of the report"
     from synaug.study.pages import write_report         # slow to import
     study, search = folder.search.study, folder.search
-    claims = [*study.claims, *trial_claims(choice, shifts)]
+    claims = [*study.claims, *trial_claims(choice, tuple(data.shifts))]
     folder.told = dict(claims=claims, controls=choice.controls(), chosen=asdict(choice))
-    arms = choice.arms(study.baseline, search.beside)
+    arms = choice.arms(study.baseline, [*search.beside, *taking_apart(choice, data, study.parameters)])
     try: folder.rows('confirm', arms, search.replicates('confirm'))
     except (RunFailed, StudyError):
         if any((folder.out/'runs').glob('confirm-*/rows.parquet')): write_report(folder.out)
@@ -350,4 +356,4 @@ def run_search(search, out, workers=None, command='', say=print, timing=True, li
         out.mkdir(parents=True, exist_ok=True)
         with alone_in(out):
             if there: folder.elsewhere = Workers(there)
-            return confirm(folder, explore(folder, say), tuple(data.shifts))
+            return confirm(folder, explore(folder, say), data)

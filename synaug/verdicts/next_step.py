@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from dataclasses import replace
 
-from ..arms import CONTROLS, Arm, arm_amount, parse, shuffled_twin
+from ..arms import CONTROLS, Arm, arm_amount, parse, relabelled
 from ..errors import ArmError
 from .claims import contrast
 from .statistics import (
@@ -132,7 +132,7 @@ def twin(name, arms):
     "The arm among `arms` that differs from this one only in that its labels are shuffled; '' if there is none"
     if not read_arm(name).needs_synthetic: return ''
     nameless = lambda arm: replace(read_arm(arm), name='')
-    wanted = nameless(shuffled_twin(name))
+    wanted = nameless(relabelled(name, 'shuffled'))
     return next((other for other in arms if nameless(other) == wanted), '')
 
 def _with_twins(rows, table, judged, metric, split, level):

@@ -11,7 +11,7 @@ import math
 import pandas as pd
 from dataclasses import dataclass
 
-from ..arms import CONTROLS, arm_kind, compose, parse, shuffled_twin
+from ..arms import CONTROLS, arm_kind, compose, parse, relabelled
 from ..errors import ArmError, LedgerError
 from .statistics import interval, paired, test_per_train
 from .words import counted
@@ -116,7 +116,7 @@ def choose(table):
     image, other = (names[0] if names else None for names in (images, others))
     if image is None: return Choice(image=None, other=other, under=None, together=None, twin=None)
     under, together = _on_top(image, others)
-    return Choice(image=image, other=other, under=under, together=together, twin=shuffled_twin(image))
+    return Choice(image=image, other=other, under=under, together=together, twin=relabelled(image, 'shuffled'))
 
 def _place(table, arm):
     last = table[table.arm == arm].iloc[-1]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from dataclasses import replace
 
-from ..arms import Arm, arm_amount, arm_kind
+from ..arms import Arm, arm_amount, arm_kind, link_twins
 from ..errors import LedgerError
 from .claims import contrast
 from .next_step import confirmed, needs, read_arm
@@ -158,10 +158,7 @@ def chain_sentences(ledger, arm, metric='macro_ap', split='test', baseline='real
         sentences.append(f'Of what real images have, the samples keep {listed(shares)}, by the audits.')
     sentences += look_sentence(ledger, arm, level)
     if lacking:
-        share = arm_amount(arm)
-        amount = '' if share == 1 else f'-{100*share:g}%'
-        names = dict(oracle='oracle', confused='oracle:confused', examined=f'{arm_kind(arm)}:examined')
-        named = [names[what] + amount for what in names if what in lacking]
+        named = [name for what, name in link_twins(arm).items() if what in lacking]
         those = 'the arms ' if len(named) > 1 else 'the arm '
         sentences.append(f'Whether labels or images cost the gain is not told without {those}{listed(named)}.')
     return sentences
