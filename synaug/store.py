@@ -16,7 +16,7 @@ import synaug
 import tempfile
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache as once
 from pathlib import Path
 from threading import Event, Thread
@@ -170,6 +170,16 @@ def _keep(made, folder, save):
         if not folder.exists(): raise
         shutil.rmtree(part)                 # another, who took us for gone, has kept it meanwhile
 
+@contextmanager
+def _lock_or(meanwhile, path):
+    "Hold the lock file `path`; where it is taken do `meanwhile()`, if there is something to do, before waiting for it"
+    with ExitStack() as held:
+        try: held.enter_context(lock(path, wait=meanwhile is None))
+        except TimeoutError:
+            meanwhile()
+            held.enter_context(lock(path))
+        yield
+
 def cached(
     cache,      # folder; '': nothing is kept
     name,       # of the step
@@ -177,12 +187,13 @@ def cached(
     make,       # () -> result
     save,       # (result, folder)
     load,       # folder -> result
+    meanwhile=None,     # what to do first, where another process is making it: () -> anything; None: only wait
 ):
     """What `make()` gives, or `load` of what an earlier call with the same name, identity and code has saved.
     What cannot be read any more is made again"""
     if not cache: return make()
     folder = run_folder(cache)/f'{name}-{short_hash(identity, code_version())}'
-    with lock(folder.with_name(f'.{folder.name}.lock')):
+    with _lock_or(meanwhile, folder.with_name(f'.{folder.name}.lock')):
         there, kept = _read(folder, load) if folder.exists() else (False, None)
         if there: return kept
         made = make()
