@@ -159,6 +159,11 @@ class Dataset:
         "Name -> ImageSet of the splits that classifiers are scored on"
         return dict(val=self.val, test=self.test) | self.shifts
 
+    @property
+    def image_bytes(self):
+        "Of all images, decoded"
+        return sum(s.images.nbytes for s in self.splits().values())
+
     def fingerprint(self):
         "Short hash of all splits"
         return fingerprint(*self.splits().values())

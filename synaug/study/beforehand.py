@@ -19,7 +19,8 @@ from ..data.images import Dataset
 from ..data.inspection import understood
 from ..stages import sampling_steps
 from .checks import data_key, drawn_of, network_of
-from .machine import cores, generator_seconds, pretraining_seconds, update_seconds
+from .machine import (
+    free_memory, generator_seconds, pretraining_seconds, run_bytes, update_seconds)
 from .progress import Forecast, duration, point_of
 from ..verdicts.planning import guessed_effect
 from ..verdicts.statistics import replicates_needed, smallest_p
@@ -312,4 +313,6 @@ def told_beforehand(
         lines.append(f'time: about {duration(seconds)}, within a factor of two, by a few steps that were timed')
     needed, free = sum(point.bytes for point in points), _free_bytes(out)
     lines.append(f'disk: about {max(1, round(needed/1e6))} MB; {free/1e9:.0f} GB are free')
+    images = max((data.image_bytes for data in loaded.values()), default=0)
+    lines.append(f'memory: about {run_bytes(images)/1e9:.1f} GB a run; {free_memory()/1e9:.0f} GB are free')
     return lines, seconds, forecast

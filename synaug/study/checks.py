@@ -287,6 +287,11 @@ class CheckedData:
     prepared: dict      # `data_key` -> Dataset, as the first replicate has it
     asked: dict         # what is asked of `load` -> fingerprint of what it gave
 
+    @property
+    def image_bytes(self):
+        "Of the images of the largest `Dataset`, decoded"
+        return max((data.image_bytes for data in self.prepared.values()), default=0)
+
 def checked_data(study):
     """The `CheckedData` of a `Study`, after the budget of every grid point is drawn, of every replicate where splits
     are drawn anew. SourceError, ImageError, LabelError, LeakError, BudgetError, ArmError,

@@ -23,7 +23,7 @@ from .checks import checked_data, fingerprints
 from .cluster import Workers, opened, sweep
 from .file import without_folders
 from .ledger import MADE_WITH, read_settings
-from .machine import cores, machine_facts, threads_each, version_facts
+from .machine import machine_facts, runs_that_fit, threads_each, version_facts
 from .notebook import notebook_code, notebook_parameters
 from .processes import execute_all, failure
 from .progress import FAILED, Forecast, begin, watched
@@ -198,7 +198,8 @@ def run_study(study, out, workers=None, command='', limit=None, mix=False, agree
     with opened(cluster) as there:
         checked = checked_data(study)
         runs = planned_runs(study, fingerprints(study, checked.prepared))
-        at_once = min(workers or (there.at_once() if there else cores()), len(runs))
+        fitting = there.at_once() if there else runs_that_fit(checked.image_bytes)
+        at_once = min(workers or fitting, len(runs))
         settings = study_settings(study, runs, command, at_once, threads_each(at_once))
         check_folder(out, settings)
         left = unfinished(runs, out)

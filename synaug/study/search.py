@@ -27,7 +27,7 @@ from .beforehand import Paces, Point, forecast_of, kept_steps, sampled, start_up
 from .checks import check_arms, checked_data, data_of, fingerprints
 from .cluster import Workers, opened
 from .file import Study, read_study
-from .machine import cores, generator_seconds, threads_each, update_seconds
+from .machine import generator_seconds, runs_that_fit, threads_each, update_seconds
 from .notebook import nearest, notebook_words
 from .progress import begin, point_of
 from .runner import (
@@ -340,12 +340,12 @@ def run_search(search, out, workers=None, command='', say=print, timing=True, li
     out = Path(out).resolve()
     if workers is not None and workers < 1: raise StudyError(f'workers must be at least 1; found {workers}')
     with opened(cluster) as there:
-        workers = workers or (there.at_once() if there else cores())
         values = search.study.parameters
         data = data_of(values)
         search, left_out = possible(search, data)
         checked = checked_data(search.study)
         known = fingerprints(search.study, checked.prepared)
+        workers = workers or (there.at_once() if there else runs_that_fit(checked.image_bytes))
         how = dict(runs=[], told={}, limit=limit, mix=mix, data=data if timing else None)
         folder = Folder(search, out, workers, command, known, checked.asked, **how)
         check_folder(out, folder.settings())
