@@ -77,7 +77,7 @@ def free_memory(root='/sys/fs/cgroup'):
 
 def run_bytes(image_bytes=0):
     "About how much memory a run takes, of images of so many bytes when decoded"
-    return 1.2e9 + 5*image_bytes
+    return 1.2e9 + 8*image_bytes
 
 def runs_that_fit(image_bytes=0):
     "How many runs there may be at a time: one per core, if memory allows"
