@@ -219,7 +219,7 @@ _Settings = typer.Option(
     '-p', metavar='NAME=VALUE', help='A parameter of the notebook, such as -p labels_per_class=20; may be repeated.')
 _Replicates = typer.Option(
     help='How many independent replicates; more can be added later.', show_default='as the study says')
-_Workers = typer.Option(help='How many runs at a time.', show_default='one per core')
+_Workers = typer.Option(help='How many runs at a time.', show_default='one per core, if memory allows')
 _Yes = typer.Option('--yes', help='Do not ask before a long study.')
 _Dry = typer.Option('--dry-run', help='Say what would be done, and do nothing.')
 _Timing = typer.Option('--timing/--no-timing', help='Whether to time a few steps first, to say how long it takes.')
