@@ -220,6 +220,7 @@ _Settings = typer.Option(
 _Replicates = typer.Option(
     help='How many independent replicates; more can be added later.', show_default='as the study says')
 _Workers = typer.Option(help='How many runs at a time.', show_default='one per core, if memory allows')
+_Nice = typer.Option('--nice', help='Let other programs of this machine come first.')
 _Yes = typer.Option('--yes', help='Do not ask before a long study.')
 _Dry = typer.Option('--dry-run', help='Say what would be done, and do nothing.')
 _Timing = typer.Option('--timing/--no-timing', help='Whether to time a few steps first, to say how long it takes.')
@@ -310,6 +311,7 @@ def run(
     p: Annotated[list[str], _Settings] = [],
     replicates: Annotated[int, _Replicates] = None,
     workers: Annotated[int, _Workers] = None,
+    nice: Annotated[bool, _Nice] = False,
     out: Annotated[Path, _Out] = None,
     dry_run: Annotated[bool, _Dry] = False,
     yes: Annotated[bool, _Yes] = False,
@@ -321,7 +323,9 @@ def run(
     "Say what a study is going to do, run it, or what is left of it, and print the verdict."
     from synaug.study.cluster import opened
     from synaug.study.file import read_study
+    from synaug.study.processes import give_way
     from synaug.study.runner import run_study
+    if nice: give_way()
     found = [read_study(name, _with_source(name, p), replicates) for name in study]
     places = _places(found, out)
     agreed, broken = partial(_agreed, dry_run, yes, timing), []
@@ -354,13 +358,16 @@ def search(
     p: Annotated[list[str], _Settings] = [],
     file: Annotated[str, _File] = 'search',
     workers: Annotated[int, _Workers] = None,
+    nice: Annotated[bool, _Nice] = False,
     out: Annotated[Path, _Out] = None,
     limit: Annotated[float, _Limit] = None,
     mix: Annotated[bool, _Mix] = False,
     cluster: Annotated[str, _Cluster] = 'local',
 ):
     "Find what would help: race many candidates on validation, judge the winners on fresh replicates."
+    from synaug.study.processes import give_way
     from synaug.study.search import read_search, run_search
+    if nice: give_way()
     settings = [*p, *([] if labels is None else [f'labels_per_class={labels}'])]
     found = read_search(source, settings, candidates, replicates, trainings, file)
     out = out or Path('runs')/f'search-{Path(source).stem}'
