@@ -43,7 +43,9 @@ SHORT = {               # page -> its title in the contents, where its own is a 
     'results/search_hpa_cells': 'HPA cells, a search',
     'results/search_hpa_cells_5': 'HPA cells, five labels, a search',
     'results/search_simulate': 'Simulated cells, a search',
-    'results/search_sperm_heads': 'Sperm heads, a search'}
+    'results/search_sperm_heads': 'Sperm heads, a search',
+    'results/why_not': 'Simulated cells, why not',
+    'results/generator_budget': 'Simulated cells, five generators'}
 WINGS = 'data', 'generators', 'classifiers', 'audits', 'verdicts', 'plots', 'study'
 
 

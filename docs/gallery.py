@@ -25,7 +25,9 @@ QUESTIONS = {           # committed study -> what it asked
     'search_simulate': 'Does any recipe help simulated cells? A race of 18',
     'search_crc_nuclei': 'Does any recipe help colorectal nuclei? A race of 18',
     'search_sperm_heads': 'Does any recipe help sperm heads? A race of 17',
-    'search_blood_cells': 'Does any recipe help blood cells? A race of 19'}
+    'search_blood_cells': 'Does any recipe help blood cells? A race of 19',
+    'why_not': 'Why do synthetic cells not help: the images, or their labels?',
+    'generator_budget': 'Would a generator that trains longer help? Five budgets'}
 BOX = re.compile('sy-answer sy-(?P<kind>[a-z]+)">(<p class="sy-small"><b>(?P<point>[^<]*)</b></p>)?.*?'
                  '<strong>(?P<word>[^<]+):</strong>')
 

@@ -128,6 +128,8 @@ def _losses(rows, arm, metric, split, baseline, level):
     for what, name in twins.items():
         loss, low, high = _change(rows, metric, split, oracle, name, level)
         lost = f'lose {loss:.3f} {_span(low, high)} of the {gain:.3f} that {oracle} gains'
+        if loss > gain:
+            lost = f'lose all of the {gain:.3f} that {oracle} gains, and more: {loss:.3f} {_span(low, high)}'
         if not low > 0: lost = f'are not shown to lose any of what {oracle} gains: {loss:.3f} {_span(low, high)}'
         yield f'{_WHOSE[what]} {lost}.'
 
@@ -143,6 +145,17 @@ _WEAK = {'labels': 'The labels are the weak link: the samples do not show what t
          'images': 'The images are the weak link: with right labels they still lack what real ones have.',
          '': 'Which of the two costs more is not told.'}
 
+_OTHER = dict(labels=('images', 'examined'), images=('labels', 'confused'))
+
+def _weak_too(rows, arm, weak, metric, split, baseline, level):
+    "Whether the link that is not the `weak` one costs over half of the gain as well, as a list of a sentence"
+    twins = apart(arm, rows.arm.unique())
+    other, mended = _OTHER[weak]
+    gains, most = (_change(rows, metric, split, twins[what], baseline, level)[0] for what in (mended, 'oracle'))
+    costs_at_least = _change(rows, metric, split, twins['oracle'], twins[mended], level)[1]
+    if not costs_at_least > most/2: return []
+    return [f'The {other} are weak too: {twins[mended]} comes to {gains:+z.3f}, {twins["oracle"]} to {most:+z.3f}.']
+
 def chain_sentences(ledger, arm, metric='macro_ap', split='test', baseline='real', level=.95):
     """Which link of an arm with synthetic images is weak, a list of sentences: what arms that mend or break one link
     say, else where the audits point"""
@@ -151,7 +164,10 @@ def chain_sentences(ledger, arm, metric='macro_ap', split='test', baseline='real
     sentences = list(_losses(scores, arm, metric, split, baseline, level))
     sentences += _relabelled(scores, arm, metric, split, level)
     lacking = {'oracle', 'confused', 'examined'} - set(apart(arm, scores.arm.unique()))
-    if not lacking: sentences.append(_WEAK[weak_link(ledger, arm, metric, split, baseline, level)])
+    if not lacking:
+        weak = weak_link(ledger, arm, metric, split, baseline, level)
+        sentences.append(_WEAK[weak])
+        if weak: sentences += _weak_too(scores, arm, weak, metric, split, baseline, level)
     kept = links(ledger, arm)
     if len(kept):
         shares = [f'{v.kept:.0%} of the {v.link}' for v in kept.itertuples()]
