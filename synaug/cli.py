@@ -182,9 +182,9 @@ def looked_at(source, **columns):
 def _takes(study, data):
     "About how long a study of these data takes, in a sentence"
     from synaug.study.beforehand import trial_seconds
-    from synaug.study.machine import cores
+    from synaug.study.machine import cores, runs_that_fit
     from synaug.study.progress import duration
-    at_once, side = min(cores(), study.replicates), max(data.train.size)
+    at_once, side = min(runs_that_fit(data.image_bytes), study.replicates), max(data.train.size)
     seconds = trial_seconds(study.parameters, data, study.replicates)/at_once
     return f'it takes about {duration(seconds)} on {cores()} cores at {side} pixels, measured on a few steps'
 

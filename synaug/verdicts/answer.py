@@ -110,7 +110,7 @@ def _no(a, images, verb):
     none = 'neither' if a.ways == 2 else 'none'
     return (f'{none} of {a.ways} ways of {verb} {images} made this classifier better {_UNSEEN}. The best took its '
             f'score from {a.score_without:.3f} to {a.score_with:.3f} ({_side(a)}); {a.worse} of {a.ways} '
-            'made it worse.')
+            'made it worse than the same training without them.')
 
 def _same(a, images, verb):
     scores = f'{a.score_without:.3f} to {a.score_with:.3f}'
