@@ -162,15 +162,19 @@ def _bare(cell):
 
 _folders = re.compile(r"""(?<![\w.~:/\\-])([A-Za-z]:)?[/\\]([^/\\\s'"]+[/\\])+""")       # that a whole path begins with
 
-def _without_last_sheet(page):
-    "Leave the last sheet of images out of a page, with its heading, and say so; whether there was one to leave out"
-    sheets = [cell for cell in page.cells if 'report.images()' in cell.source]
-    outputs = sheets[0].outputs if sheets else []
-    last = max((i for i, output in enumerate(outputs) if 'image/png' in output.get('data', {})), default=0)
-    if not last: return False
-    told = {'text/markdown': 'Further sheets are in the report itself; they would be too large for this page.'}
-    outputs[last - 1:] = [nbformat.v4.new_output('display_data', told)]
-    return True
+_FURTHER = 'report.images()', 'report.class_by_class()'     # what a page can do without, the first sooner
+_PICTURES = {'image/png', 'image/svg+xml'}
+
+def _without_last_picture(page):
+    "Leave out of a page the last picture it can do without, with its heading, and say so; whether there was one"
+    for source in _FURTHER:
+        outputs = next((cell.outputs for cell in page.cells if source in cell.source), [])
+        last = max((i for i, output in enumerate(outputs) if _PICTURES & set(output.get('data', {}))), default=0)
+        if not last: continue
+        told = {'text/markdown': 'Further pictures are in the report itself; they would be too large for this page.'}
+        outputs[last - 1:] = [nbformat.v4.new_output('display_data', told)]
+        return True
+    return False
 
 def save_page(out, path, largest=500_000):
     "Keep the report of the study in `out` as notebook `path`, never executed again, and the ledger beside it; `path`"
@@ -193,7 +197,7 @@ def save_page(out, path, largest=500_000):
             if 'data' in output: output.data = _smaller(output.data, colours, share)
         write(path, lambda p: nbformat.write(small, p))
         if path.stat().st_size < largest: break
-    while path.stat().st_size >= largest and _without_last_sheet(small):
+    while path.stat().st_size >= largest and _without_last_picture(small):
         write(path, lambda p: nbformat.write(small, p))
     shutil.copyfile(out/'ledger.parquet', path.with_suffix('.parquet'))
     return path

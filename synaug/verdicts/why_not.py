@@ -209,23 +209,33 @@ def budget_gains(ledger, by, arm, metric='macro_ap', split='test', baseline='rea
         found.append((budget, len(d), d.mean() if len(d) else np.nan, *ends, kept))
     return pd.DataFrame(found, columns=['budget', 'n', 'difference', 'low', 'high', 'kept'])
 
+def _gain_change(gains, arm, baseline, budgets, level, ratio):
+    "Mean, low and high of what the gain of an arm changes by between two budgets; `gains` by replicate"
+    less, more = (gains[budget][arm] - gains[budget][baseline] for budget in budgets)
+    d = (more - less).dropna().to_numpy()
+    return d.mean(), *interval(d, level, ratio)
+
+def _still_more(gains, arm, baseline, last, most, level, ratio):
+    "Whether the gain still rises between the two largest budgets, as the end of a sentence"
+    change, low, high = _gain_change(gains, arm, baseline, (last, most), level, ratio)
+    if low > 0: return '; a still larger budget may gain more'
+    return f', but from {last:,.0f} on it is not shown to: {change:+z.3f} {_span(low, high)}'
+
 def budget_sentence(ledger, by, arm, metric='macro_ap', split='test', baseline='real', level=.95):
-    "What a larger budget of the generator does to fidelity and to the gain, in a sentence"
+    "What a larger budget of the generator does to fidelity and to the gain, also between the two largest, in a sentence"
     table, rows = budget_gains(ledger, by, arm, metric, split, baseline, level), confirmed(ledger)
-    least, most = table.iloc[0], table.iloc[-1]
+    least, last, most = table.iloc[0], table.iloc[-2], table.iloc[-1]
     rows = rows[(rows.metric == metric) & (rows.split == split) & rows.arm.isin([arm, baseline])]
-    gains = rows.pivot(index='replicate', columns=[by, 'arm'], values='value')
-    d = (gains[most.budget][arm] - gains[most.budget][baseline])
-    d = (d - gains[least.budget][arm] + gains[least.budget][baseline]).dropna().to_numpy()
-    low, high = interval(d, level, test_per_train(rows))
+    gains, ratio = rows.pivot(index='replicate', columns=[by, 'arm'], values='value'), test_per_train(rows)
+    change, low, high = _gain_change(gains, arm, baseline, (least.budget, most.budget), level, ratio)
     says = 'the gain is not shown to follow'
-    if low > 0: says = 'the gain follows; a still larger budget may gain more'
+    if low > 0: says = 'the gain follows' + _still_more(gains, arm, baseline, last.budget, most.budget, level, ratio)
     if high < 0: says = 'and the gain falls'
     seen = ''
     if not np.isnan([least.kept, most.kept]).any():
         seen = f"the share of the labels' visibility that samples keep goes from {least.kept:.0%} to {most.kept:.0%}, "
     return (f'From {least.budget:,.0f} to {most.budget:,.0f} ({by}), {seen}'
-            f'the gain of {arm} changes by {d.mean():+z.3f} {_span(low, high)}: {says}.')
+            f'the gain of {arm} changes by {change:+z.3f} {_span(low, high)}: {says}.')
 
 # %% ../../nbs/library/verdicts/07_why_not.ipynb #c029
 def failing(table, arms):
