@@ -222,7 +222,7 @@ def _still_more(gains, arm, baseline, last, most, level, ratio):
     return f', but from {last:,.0f} on it is not shown to: {change:+z.3f} {_span(low, high)}'
 
 def budget_sentence(ledger, by, arm, metric='macro_ap', split='test', baseline='real', level=.95):
-    "What a larger budget of the generator does to fidelity and to the gain, also between the two largest, in a sentence"
+    "What a larger budget of the generator does to fidelity and gain, also between the two largest, in a sentence"
     table, rows = budget_gains(ledger, by, arm, metric, split, baseline, level), confirmed(ledger)
     least, last, most = table.iloc[0], table.iloc[-2], table.iloc[-1]
     rows = rows[(rows.metric == metric) & (rows.split == split) & rows.arm.isin([arm, baseline])]
