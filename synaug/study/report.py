@@ -284,10 +284,10 @@ def _verdicts_at(self: Report, point):
 def what_next(self: Report):
     "Every step with its gain and its cost, the best first"
     if not self.compared: return
-    say('## What next\n\nWhat could be done next, the best first: what is shown to help, by more than the margin before '
-        'by less, then what is not; of these, what costs no label before what does, then by the gain, for labels by the '
-        'gain an hour. On top: the difference to the best recipe without synthetic images that could have had the '
-        'same images.')
+    say('## What next\n\nWhat could be done next, the best first: what is shown to help, by more than the margin '
+        'before by less, then what is not; of these, what costs no label before what does, then by the gain, for '
+        'labels by the gain an hour. On top: the difference to the best recipe without synthetic images that could '
+        'have had the same images.')
     self.each_point(self._steps_at)
 
 @patch
