@@ -24,7 +24,7 @@ from ..data.images import concat
 from ..data.seen import seen
 from ..errors import RecipeError
 from ..streams import random_streams
-from ..training import autocast, default_device, descend, in_training
+from ..training import autocast, default_device, descend, has_groups, in_training
 
 # %% ../../nbs/library/classifiers/07_pretrain.ipynb #c005
 strengths = {       # of the views under which a network learns without labels
@@ -123,7 +123,8 @@ def pretrain(
     nets = nn.ModuleList([model, project])          # the head gets no gradient, and stays as it is
 
     def loss_of_batch():
-        with autocast(device): return objectives[objective](project(model.features(draw(batch_size)[0])))
+        with autocast(device, cpu=not has_groups(model)):
+            return objectives[objective](project(model.features(draw(batch_size)[0])))
     losses = _descended(nets, loss_of_batch, updates, lr, seed, progress)
     return Trained(
         model=model.eval(),

@@ -30,7 +30,7 @@ from .recipes import recipe_called, under_views
 from ..data.seen import Seen, seen
 from ..errors import ArmError, BackboneError, SourceError
 from ..streams import below, random_streams
-from ..training import autocast, default_device, descend, full_precision, placed
+from ..training import autocast, default_device, descend, full_precision, has_groups, placed
 
 # %% ../../nbs/library/classifiers/06_train.ipynb #c007
 def draws_from(
@@ -194,10 +194,11 @@ def batch_losses(
     *_, stream = random_streams(seed, 3)            # how many of each kind the host must know, and so draws
     draw_real = _draws(arm, recipe, real, device, real_stream)
     draw_partner = _draws(arm, recipe, partner, device, partner_stream)
+    fast_in_bf16 = not has_groups(model)
     n_partner, step_loss, begun = 0 if partner is None else len(partner), rule_of(arm), count()
     def loss_of_batch():
         share = partner_share(arm.rule, len(real), n_partner, next(begun)/updates)
-        with autocast(device):
+        with autocast(device, cpu=fast_in_bf16):
             return step_loss(model, both, loss, draw_real, draw_partner, batch_size, share, stream)
     return loss_of_batch
 
