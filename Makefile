@@ -16,10 +16,11 @@ study: $(INSTALLED)
 	synaug run quick --out runs/quick
 	@echo "Report: $(CURDIR)/runs/quick/report.html"
 
-# Notebooks and tests both run, and both are told, whatever one of them says
+# Notebooks and tests both run, and both are told, whatever one of them says; tests wait for processes of their own, so
+# one more runs at a time than there are cores
 test: $(INSTALLED)
 	@OMP_NUM_THREADS=1 nbdev_test --n_workers $(CORES) && notebooks=passed || notebooks=FAILED; \
-	OMP_NUM_THREADS=1 python -m pytest tests -n $(CORES) --dist loadfile --no-loadscope-reorder && tests=passed || tests=FAILED; \
+	OMP_NUM_THREADS=1 python -m pytest tests -n $$(($(CORES) + 1)) --dist loadfile --no-loadscope-reorder && tests=passed || tests=FAILED; \
 	echo "notebooks $$notebooks, tests $$tests"; \
 	test "$$notebooks $$tests" = "passed passed"
 

@@ -24,7 +24,7 @@ def run(folder, out, **env):
 
 
 @pytest.mark.parametrize('out, code, says', [
-    ('x'*300, 1, 'File name too long'), ('/proc/x', 1, 'No such file'), ('fake.yaml', 2, 'is a file; --out takes'),
+    ('x'*300, 1, 'File name too long'), ('/proc/x', 1, 'No such file'), ('fake.yaml', 2, 'is a file; choose another'),
     ('taken', 1, 'Not a directory')])
 def test_what_the_system_refuses_is_one_line(folder, out, code, says):
     (folder/'taken').mkdir()

@@ -31,7 +31,7 @@ from .machine import generator_seconds, runs_that_fit, threads_each, update_seco
 from .notebook import nearest, notebook_words
 from .progress import begin, point_of
 from .runner import (
-    alone_in, check_folder, planned_runs, raise_failures, run_pending, study_settings, unfinished)
+    alone_in, check_folder, check_place, planned_runs, raise_failures, run_pending, study_settings, unfinished)
 from ..verdicts.race import check_candidate, choose, family, race, race_sentences, schedule
 from ..verdicts.words import counted
 
@@ -339,6 +339,7 @@ def run_search(search, out, workers=None, command='', say=print, timing=True, li
     as of `run_study`"""
     out = Path(out).resolve()
     if workers is not None and workers < 1: raise StudyError(f'workers must be at least 1; found {workers}')
+    check_place(out)
     with opened(cluster) as there:
         values = search.study.parameters
         data = data_of(values)
