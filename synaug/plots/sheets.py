@@ -25,7 +25,27 @@ def to_rgb(images):
     colours = np.array(_colours.get(n) or colormaps['hsv'](np.linspace(0, 1, n, endpoint=False))[:, :3] * 2/n)
     return (np.clip(images / np.iinfo(images.dtype).max @ colours, 0, 1) * 255).round().astype(np.uint8)
 
-def show(images, titles=None, ncols=8, scale=1., gap=1):
+def _mosaic(images, ncols, above=0.):
+    """RGB images `(N, H, W, 3)` as one, `ncols` to a row, on white with room `above` each row (share of an image's
+    height); and of each the middle across, the top and the middle down, `(N, 3)`"""
+    times = max(1, 96//images.shape[1])         # gaps are of one pixel at least, which is much beside small images
+    images = images.repeat(times, 1).repeat(times, 2)
+    h, w = images.shape[1:3]
+    gap, room = max(1, h//40), round(above*h)
+    rows, columns = np.divmod(np.arange(len(images)), ncols)
+    down, across = rows*(room + h + gap) + room, columns*(w + gap)
+    sheet = np.full((-(-len(images)//ncols)*(room + h + gap), ncols*(w + gap), 3), 255, np.uint8)
+    for y, x, image in zip(down, across, images): sheet[y:y+h, x:x+w] = image
+    return sheet, np.stack([across + w/2, down, down + h/2], 1)
+
+def _drawn(ax, images, ncols, above=0.):
+    "RGB images drawn into `ax`, and nothing else; their places, as of `_mosaic`"
+    sheet, places = _mosaic(images, ncols, above)
+    ax.imshow(sheet, interpolation='nearest')
+    ax.set(xticks=[], yticks=[], frame_on=False)
+    return places
+
+def show(images, titles=None, ncols=8, scale=1.):
     """Contact sheet of an `ImageSet` (titled with its labels) or of an array `(N, H, W, C)`; `titles` is one
     string per image; a matplotlib Figure"""
     if isinstance(images, ImageSet):
@@ -33,12 +53,12 @@ def show(images, titles=None, ncols=8, scale=1., gap=1):
         images = images.images
     nrows, title_height = -(-len(images) // ncols), 0 if titles is None else .22
     fig = blank_figure(ncols*scale, nrows*(scale + title_height), dpi=90)
-    axes = fig.subplots(nrows, ncols, squeeze=False).ravel()
-    for ax in axes: ax.axis('off')
-    for i, (ax, im) in enumerate(zip(axes, to_rgb(images))):
-        ax.imshow(im, interpolation='nearest')
-        if titles is not None: ax.set_title(as_text(titles[i]), fontsize=6.5, pad=2)
-    fig.get_layout_engine().set(w_pad=gap/72, h_pad=gap/72, wspace=0, hspace=0)
+    ax = fig.subplots()
+    places = _drawn(ax, to_rgb(images), ncols, title_height/scale)
+    for (x, top, _), title in zip(places, titles or []):
+        at = dict(xytext=(0, 2), textcoords='offset points', ha='center')
+        ax.annotate(as_text(title), (x, top), fontsize=6.5, in_layout=False, **at)
+    fig.get_layout_engine().set(w_pad=0, h_pad=0)
     return fig
 
 def label_names(s):
@@ -52,17 +72,25 @@ def real_and_synthetic(real, synthetic, per_class=4, scale=.9):
     synthetic ones; single-label images first"""
     classes = np.flatnonzero((real.labels >= .5).any(0))
     fig = blank_figure((2*per_class + 1.5)*scale, len(classes)*scale + .3, dpi=90)
-    widths = [1]*per_class + [.12] + [1]*per_class
-    axes = fig.subplots(len(classes), 2*per_class + 1, squeeze=False, width_ratios=widths)
-    for ax in axes.ravel(): ax.set(xticks=[], yticks=[], frame_on=False)
-    for row, k in zip(axes, classes):
-        row[0].set_ylabel(as_text(real.classes[k]).replace('_', ' '), rotation=0, ha='right', va='center', fontsize=8)
-        for half, s in ((row[:per_class], real), (row[per_class+1:], synthetic)):
-            for ax, image in zip(half, to_rgb(_examples(s, k, per_class))): ax.imshow(image, interpolation='nearest')
-    for column, title in ((0, 'real'), (per_class+1, 'synthetic')):
-        axes[0, column].set_title(title, fontsize=9, loc='left')
-    fig.get_layout_engine().set(w_pad=1/72, h_pad=1/72, wspace=0, hspace=0)
+    left, right = fig.subplots(1, 2)
+    _rows_of_classes(left, real, classes, per_class, named=True)
+    _rows_of_classes(right, synthetic, classes, per_class)
+    for ax, title in ((left, 'real'), (right, 'synthetic')): ax.set_title(title, fontsize=9, loc='left')
+    fig.get_layout_engine().set(w_pad=.05, h_pad=0, wspace=0)
     return fig
+
+def _rows_of_classes(ax, s, classes, n, named=False):
+    "At most `n` images of each of the classes in a row, drawn into `ax`, if `named` with the class left of them"
+    tiles = np.full((len(classes), n, *s.size, 3), 255, np.uint8)
+    for row, k in zip(tiles, classes):
+        examples = to_rgb(_examples(s, k, n))
+        row[:len(examples)] = examples
+    places = _drawn(ax, tiles.reshape(-1, *s.size, 3), n)
+    ax.set_anchor('E' if named else 'W')                    # what is left of the width lies beyond the names
+    if not named: return
+    names = [as_text(s.classes[k]).replace('_', ' ') for k in classes]
+    ax.set_yticks(places[::n, 2], names, fontsize=8)
+    ax.tick_params(length=0)
 
 def _examples(s, k, n):
     "At most `n` images of class number `k`, those with few other labels first"
@@ -75,10 +103,6 @@ def class_sheet(s, per_class=8, scale=.9):
     "Contact sheet of a labelled `ImageSet`: a row of `per_class` images for each class, single-label images first"
     classes = np.flatnonzero((s.labels >= .5).any(0))
     fig = blank_figure((per_class + 1.5)*scale, len(classes)*scale + .2, dpi=90)
-    axes = fig.subplots(len(classes), per_class, squeeze=False)
-    for ax in axes.ravel(): ax.set(xticks=[], yticks=[], frame_on=False)
-    for row, k in zip(axes, classes):
-        row[0].set_ylabel(as_text(s.classes[k]).replace('_', ' '), rotation=0, ha='right', va='center', fontsize=8)
-        for ax, image in zip(row, to_rgb(_examples(s, k, per_class))): ax.imshow(image, interpolation='nearest')
-    fig.get_layout_engine().set(w_pad=1/72, h_pad=1/72, wspace=0, hspace=0)
+    _rows_of_classes(fig.subplots(), s, classes, per_class, named=True)
+    fig.get_layout_engine().set(w_pad=.05, h_pad=0)
     return fig
