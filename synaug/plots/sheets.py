@@ -55,7 +55,7 @@ def show(images, titles=None, ncols=8, scale=1.):
     fig = blank_figure(ncols*scale, nrows*(scale + title_height), dpi=90)
     ax = fig.subplots()
     places = _drawn(ax, to_rgb(images), ncols, title_height/scale)
-    for (x, top, _), title in zip(places, titles or []):
+    for (x, top, _), title in zip(places, [] if titles is None else titles):
         at = dict(xytext=(0, 2), textcoords='offset points', ha='center')
         ax.annotate(as_text(title), (x, top), fontsize=6.5, in_layout=False, **at)
     fig.get_layout_engine().set(w_pad=0, h_pad=0)
