@@ -51,7 +51,7 @@ _LIN_CAO = dict(muon_lr=None, weight_decay=.01, ema_decay=0., metric='macro_f1',
 
 recipes = {
     'default': Recipe(),
-    'fine-tuning': Recipe(lr=1e-3, muon_lr=None),
+    'fine-tuning': Recipe(lr=1e-3, muon_lr=.005),
     'mix-model': Recipe(lr=1e-4, schedule=constant, patience=5, **_LIN_CAO),
     'baseline': Recipe(lr=1e-3, schedule=tenth_at_half, **_LIN_CAO),
 }
