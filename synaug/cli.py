@@ -161,15 +161,14 @@ def print_near_duplicates(dataset, most=10, console=None):
 def print_next(data, source, **options):
     "Print what was understood of a data set, the command that runs a trial on it, and about how long that takes"
     from rich.console import Console
-    from synaug.classifiers.choice import suggested_network
+    from synaug.classifiers.choice import about_weights
     from synaug.data.inspection import next_command, understood
     from synaug.study.file import read_study
-    network, why = suggested_network(data.train)
-    command, notes = next_command(data, source, **options, **network)
+    command, notes = next_command(data, source, **options)
     settings = [word for word in shlex.split(command) if '=' in word]
     takes = _takes(read_study('your-images', settings), data)
-    console = Console()
-    for line in (f'understood: {understood(data)}', f'next: {command}', *notes, *filter(None, [why]), takes):
+    console, weights = Console(), about_weights(data.train, source)
+    for line in (f'understood: {understood(data)}', f'next: {command}', *notes, *filter(None, [weights]), takes):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 def looked_at(source, **columns):
@@ -465,15 +464,13 @@ def new(
     replicates: Annotated[int, typer.Option(help='How many independent replicates.')] = 8,
 ):
     "Begin a study of your own images: look at them, and write a study file, a contact sheet and a small notebook."
-    from synaug.classifiers.choice import suggested_network
     from synaug.data.inspection import inspect as inspected, next_command
     from synaug.data.sources import load
     from synaug.study.new import write_new_study
     size = size or looked_at(source)
     if inspected(source, size=size): raise typer.Exit(2)
     with warnings.catch_warnings(action='ignore'): data = load(source, size=size)                # notes printed
-    network, _ = suggested_network(data.train)
-    command, _ = next_command(data, source, size=size, replicates=replicates, **network)
+    command, _ = next_command(data, source, size=size, replicates=replicates)
     words = [word.partition('=')[::2] for word in shlex.split(command) if '=' in word]
     settings = {name: int(value) if value.isdigit() else value for name, value in words}
     study = write_new_study(folder, data, settings, replicates)

