@@ -78,7 +78,7 @@ def recipe_called(name):
     return recipes[name]
 
 # %% ../../nbs/library/classifiers/04_recipes.ipynb #f1
-recipes['probe'] = Recipe(lr=1e-2, muon_lr=None, weight_decay=.01)
+recipes['probe'] = Recipe(lr=5e-3, muon_lr=None, weight_decay=.01)
 
 # %% ../../nbs/library/classifiers/04_recipes.ipynb #v1
 views = {           # word of an arm -> what it replaces in a recipe
